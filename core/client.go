@@ -1,0 +1,78 @@
+package natslease
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Client is the way to the queues of one NATS system. It is safe for concurrent use. The clients of a process that have
+// equal options share one connection, which the first call opens.
+type Client struct {
+	cfg    Config
+	hub    *hub
+	closed atomic.Bool
+}
+
+// New checks the options, all at once, and does no I/O.
+func New(cfg Config) (*Client, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: cfg, hub: joinHub(cfg)}, nil
+}
+
+// Queue names a queue; it checks the options and does no I/O.
+func (c *Client) Queue(cfg QueueConfig) (*Queue, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return newQueue(c, cfg), nil
+}
+
+// Ping asks the server for a sign of life and returns the time that it took.
+func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
+	ctx, cancel, err := c.begin(ctx)
+	if err != nil {
+		return 0, inOperation("ping", err, OutcomeNotSent)
+	}
+	defer cancel()
+	s, err := c.hub.session(ctx)
+	if err != nil {
+		return 0, inOperation("ping", err, OutcomeNotSent)
+	}
+	started := time.Now()
+	if err := s.ping(ctx); err != nil {
+		return 0, inOperation("ping", err, OutcomeUnknown)
+	}
+	return time.Since(started), nil
+}
+
+// Close detaches the client. Its calls fail from then on; the last client of the shared connection closes it, after
+// giving back tasks that nobody took.
+func (c *Client) Close(ctx context.Context) error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	ctx, cancel := c.withTimeout(ctx)
+	defer cancel()
+	return c.hub.leave(ctx)
+}
+
+// begin gives a call its deadline.
+func (c *Client) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if c.closed.Load() {
+		return nil, nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another")
+	}
+	ctx, cancel := c.withTimeout(ctx)
+	return ctx, cancel, nil
+}
+
+func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.cfg.Timeout)
+}

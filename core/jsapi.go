@@ -1,0 +1,212 @@
+package natslease
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// The JetStream API's error codes that mean something to a queue client
+// (https://github.com/nats-io/nats-server/blob/main/server/errors.json).
+const (
+	errCodeAccountResources  = 10002
+	errCodeNotAvailable      = 10008 // no meta leader
+	errCodeClusterNotActive  = 10006
+	errCodeNoLeader          = 10009
+	errCodeConsumerNotFound  = 10014
+	errCodeServerResources   = 10023
+	errCodeNotEnabledAccount = 10039
+	errCodeMessageTooLarge   = 10054
+	errCodeStreamNameInUse   = 10058
+	errCodeStreamNotFound    = 10059
+	errCodeStreamOffline     = 10118
+	errCodeConsumerOffline   = 10119
+	errCodeNotEnabled        = 10076
+	errCodeStoreFailed       = 10077
+	errCodeConsumerNameInUse = 10148
+	errCodeConsumerExists    = 10105
+)
+
+// apiError is how the JetStream API says no.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// asError gives the server's refusal the type that tells what to do about it.
+func (a *apiError) asError() *Error {
+	switch a.ErrCode {
+	case errCodeStreamNotFound:
+		return newError(CodeQueueNotFound, OutcomeRejected, "the stream does not exist: call Ensure")
+	case errCodeConsumerNotFound:
+		return newError(CodeQueueNotFound, OutcomeRejected, "the consumer does not exist: call Ensure")
+	case errCodeNotEnabled, errCodeNotEnabledAccount:
+		return newError(CodeQueueUnavailable, OutcomeRejected, "JetStream is not enabled: %s", a.Description)
+	case errCodeNotAvailable, errCodeClusterNotActive, errCodeNoLeader, errCodeStreamOffline, errCodeConsumerOffline:
+		return newError(CodeQueueUnavailable, OutcomeRejected, "the queue has no leader at the moment: %s", a.Description)
+	case errCodeAccountResources, errCodeServerResources, errCodeStoreFailed:
+		return newError(CodeStorageFull, OutcomeRejected, "the server has no room: %s", a.Description)
+	case errCodeMessageTooLarge:
+		return newError(CodePayloadTooLarge, OutcomeRejected, "above the stream's maximum message size: %s", a.Description)
+	default:
+		return newError(CodeServer, OutcomeRejected, "the server refused: %s (%d)", a.Description, a.ErrCode)
+	}
+}
+
+// transient tells whether the same request may succeed in a moment.
+func (a *apiError) transient() bool {
+	switch a.ErrCode {
+	case errCodeNotAvailable, errCodeClusterNotActive, errCodeNoLeader:
+		return true
+	}
+	return false
+}
+
+// api asks the JetStream API and decodes its answer. While there is no leader it asks again inside the deadline.
+// The second result is the server's own refusal, if that is what came.
+func (h *hub) api(ctx context.Context, subject string, request, answer any) (*apiError, error) {
+	data := []byte{}
+	if request != nil {
+		var err error
+		if data, err = json.Marshal(request); err != nil {
+			return nil, newError(CodeConfig, OutcomeRejected, "%s", err)
+		}
+	}
+	var wait backoff
+	for attempt := 0; ; attempt++ {
+		m, err := h.request(ctx, h.cfg.apiPrefix()+subject, data)
+		switch {
+		case err == errNoResponders:
+			if err := h.whyNobodyAnswers(ctx); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, err
+		default:
+			var failure struct {
+				Error *apiError `json:"error"`
+			}
+			if err := json.Unmarshal(m.Data, &failure); err != nil {
+				return nil, newError(CodeServer, OutcomeUnknown, "the answer to %s is no JSON", subject)
+			}
+			if failure.Error == nil {
+				if answer == nil {
+					return nil, nil
+				}
+				if err := json.Unmarshal(m.Data, answer); err != nil {
+					return nil, newError(CodeServer, OutcomeUnknown, "the answer to %s could not be read: %s", subject, err)
+				}
+				return nil, nil
+			}
+			if !failure.Error.transient() {
+				return failure.Error, nil
+			}
+		}
+		if !sleep(ctx, wait.delay()) {
+			return nil, newError(CodeQueueUnavailable, OutcomeNotSent, "JetStream had no leader until the deadline")
+		}
+	}
+}
+
+// whyNobodyAnswers tells a JetStream that is switched off, which is an error at once, from one that has no leader at
+// the moment (nil). Right after a server start its subscriptions may be seconds behind, so "off" is asked twice.
+func (h *hub) whyNobodyAnswers(ctx context.Context) error {
+	for range 2 {
+		m, err := h.request(ctx, h.cfg.apiPrefix()+"INFO", nil)
+		if err == nil {
+			var failure struct {
+				Error *apiError `json:"error"`
+			}
+			if json.Unmarshal(m.Data, &failure) == nil && failure.Error != nil && !failure.Error.transient() {
+				return failure.Error.asError()
+			}
+			return nil
+		}
+		if CodeOf(err) == CodePermissionDenied {
+			return nil // it may not be asked: so nothing is known
+		}
+		if err != errNoResponders {
+			return err
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			break
+		}
+	}
+	return newError(CodeQueueUnavailable, OutcomeRejected, "JetStream is not enabled on this server, or not in this domain")
+}
+
+// sleep waits for d and returns whether the context still has time then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// apiPrefix is "$JS.API." or, in a domain, "$JS.<domain>.API.".
+func (c *Config) apiPrefix() string {
+	if c.Domain == "" {
+		return "$JS.API."
+	}
+	return "$JS." + c.Domain + ".API."
+}
+
+// streamConfig and consumerConfig have the fields that a queue decides; whatever else the server keeps there is left
+// as it is.
+type streamConfig struct {
+	Name       string        `json:"name"`
+	Subjects   []string      `json:"subjects"`
+	Retention  string        `json:"retention"`
+	Storage    string        `json:"storage"`
+	Discard    string        `json:"discard"`
+	Replicas   int           `json:"num_replicas"`
+	MaxAge     time.Duration `json:"max_age"`
+	MaxBytes   int64         `json:"max_bytes"`
+	MaxMsgs    int64         `json:"max_msgs"`
+	Duplicates time.Duration `json:"duplicate_window"`
+}
+
+type consumerConfig struct {
+	Durable       string        `json:"durable_name"`
+	Name          string        `json:"name"`
+	DeliverPolicy string        `json:"deliver_policy"`
+	AckPolicy     string        `json:"ack_policy"`
+	ReplayPolicy  string        `json:"replay_policy"`
+	AckWait       time.Duration `json:"ack_wait"`
+	MaxDeliver    int           `json:"max_deliver"`
+	MaxAckPending int           `json:"max_ack_pending"`
+	FilterSubject string        `json:"filter_subject,omitempty"`
+}
+
+type streamInfo struct {
+	Config  json.RawMessage `json:"config"`
+	Created time.Time       `json:"created"`
+	State   struct {
+		Messages uint64 `json:"messages"`
+		Bytes    uint64 `json:"bytes"`
+		FirstSeq uint64 `json:"first_seq"`
+		LastSeq  uint64 `json:"last_seq"`
+	} `json:"state"`
+	Cluster *struct {
+		Leader string `json:"leader"`
+	} `json:"cluster"`
+}
+
+type consumerInfo struct {
+	Config         json.RawMessage `json:"config"`
+	NumPending     uint64          `json:"num_pending"`
+	NumAckPending  uint64          `json:"num_ack_pending"`
+	NumRedelivered uint64          `json:"num_redelivered"`
+	NumWaiting     uint64          `json:"num_waiting"`
+	Cluster        *struct {
+		Leader string `json:"leader"`
+	} `json:"cluster"`
+}

@@ -1,0 +1,193 @@
+package natslease
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// keeper extends leases while their holder is busy, from the core's own goroutine: Python may hold its interpreter
+// lock for minutes.
+type keeper struct {
+	hub *hub
+
+	mu      sync.Mutex
+	kept    map[string]*keptLease // by ack subject
+	running bool
+	changed chan struct{}
+	stopped bool
+}
+
+type keptLease struct {
+	feed    *feed
+	expires time.Time
+	until   time.Time
+	ackWait time.Duration
+}
+
+// Keep extends the lease with this ack subject until it is settled, forgotten (Unkeep), or maxHold is over.
+func (q *Queue) Keep(ackSubject string, maxHold time.Duration) error {
+	ack, err := ParseAckSubject(ackSubject)
+	if err == nil && (ack.Stream != q.cfg.Stream || ack.Consumer != q.cfg.Consumer) {
+		err = newError(CodeInvalidLease, OutcomeRejected, "it is a lease of another queue")
+	}
+	if err == nil && maxHold <= 0 {
+		err = configError("max hold is %s: it must be positive", maxHold)
+	}
+	if err != nil {
+		return inOperation("keep", err, OutcomeRejected)
+	}
+	ackWait := q.feed.known().ackWait
+	if ackWait <= 0 {
+		ackWait = q.cfg.AckWait
+	}
+	now := time.Now()
+	q.hub.keeper.add(ackSubject, &keptLease{feed: q.feed, expires: now.Add(ackWait), until: now.Add(maxHold), ackWait: ackWait})
+	return nil
+}
+
+// Unkeep lets the lease run out as it would have.
+func (q *Queue) Unkeep(ackSubject string) {
+	q.hub.keeper.forget([]SettleItem{{AckSubject: ackSubject}})
+}
+
+// due is when a lease is extended: with two more chances before it runs out.
+func (l *keptLease) due() time.Time { return l.expires.Add(-l.ackWait * 2 / 3) }
+
+func (k *keeper) add(ackSubject string, l *keptLease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stopped {
+		return
+	}
+	if k.kept == nil {
+		k.kept = make(map[string]*keptLease)
+		k.changed = make(chan struct{}, 1)
+	}
+	k.kept[ackSubject] = l
+	if k.running {
+		k.nudge()
+		return
+	}
+	k.running = true
+	k.hub.workers.Add(1)
+	go k.run()
+}
+
+func (k *keeper) nudge() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (k *keeper) forget(items []SettleItem) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.kept) == 0 {
+		return
+	}
+	for i := range items {
+		delete(k.kept, items[i].AckSubject)
+	}
+	if len(k.kept) == 0 {
+		k.nudge()
+	}
+}
+
+func (k *keeper) stop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stopped = true
+	clear(k.kept)
+	if k.running {
+		k.nudge()
+	}
+}
+
+func (k *keeper) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.kept)
+}
+
+// run extends what is due until nothing is kept any more.
+func (k *keeper) run() {
+	defer k.hub.workers.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-k.changed:
+		}
+		due, next, more := k.take(time.Now())
+		if !more {
+			return
+		}
+		for f, items := range due {
+			k.extend(f, items)
+		}
+		timer.Reset(max(time.Until(next), 10*time.Millisecond))
+	}
+}
+
+// take returns what is to be extended now and when to look again; false ends the goroutine.
+func (k *keeper) take(now time.Time) (map[*feed][]SettleItem, time.Time, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	due := make(map[*feed][]SettleItem)
+	next := now.Add(time.Hour)
+	for subject, l := range k.kept {
+		switch {
+		case now.After(l.until) || now.After(l.expires):
+			delete(k.kept, subject)
+		case !now.Before(l.due()):
+			due[l.feed] = append(due[l.feed], SettleItem{AckSubject: subject, Expires: l.expires})
+			// Tried again at half the time that is left, in case this try fails.
+			next = earlier(next, now.Add(l.expires.Sub(now)/2))
+		default:
+			next = earlier(next, l.due())
+		}
+	}
+	if len(k.kept) == 0 {
+		k.running = false
+		return nil, next, false
+	}
+	return due, next, true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (k *keeper) extend(f *feed, items []SettleItem) {
+	ctx, cancel := context.WithTimeout(k.hub.life, k.hub.cfg.Timeout)
+	defer cancel()
+	results, err := f.settle(ctx, k.hub.cfg.Timeout, Settlement{Kind: Extend}, items)
+	if err != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, r := range results {
+		l := k.kept[items[i].AckSubject]
+		if l == nil {
+			continue
+		}
+		switch r.Status {
+		case Settled:
+			l.expires = r.Expires
+			if l.expires.IsZero() {
+				l.expires = time.Now().Add(l.ackWait)
+			}
+		case Gone, Invalid, Rejected, Expired:
+			delete(k.kept, items[i].AckSubject)
+			k.hub.log.Warn("a kept lease cannot be extended", "stream", f.stream, "status", r.Status, "error", r.Err)
+		case Unknown: // tried again while its time lasts
+		}
+	}
+}

@@ -1,0 +1,355 @@
+package natslease
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// SettleKind is what is done to a lease.
+type SettleKind int
+
+const (
+	// Ack: done.
+	Ack SettleKind = iota + 1
+	// Nak: it failed, try again later. Uses up a delivery.
+	Nak
+	// Release: not started, somebody else take it.
+	Release
+	// Extend: still working; the lease's time starts anew.
+	Extend
+	// Term: it failed for good, do not offer it again.
+	Term
+)
+
+// String gives the operation's name.
+func (k SettleKind) String() string {
+	switch k {
+	case Ack:
+		return "ack"
+	case Nak:
+		return "nak"
+	case Release:
+		return "release"
+	case Extend:
+		return "extend"
+	case Term:
+		return "term"
+	}
+	return fmt.Sprintf("settle(%d)", int(k))
+}
+
+// Settlement is what is done to the leases of one call.
+type Settlement struct {
+	Kind   SettleKind
+	Delay  time.Duration // Nak: until it is offered again
+	Reason string        // Term: goes into the server's advisory
+}
+
+// payload is what the server understands. A release has none of its own: see release.go.
+func (s Settlement) payload() ([]byte, error) {
+	switch s.Kind {
+	case Ack:
+		return []byte("+ACK"), nil
+	case Nak:
+		if s.Delay < 0 {
+			return nil, configError("delay is %s: it must not be negative", s.Delay)
+		}
+		if s.Delay == 0 {
+			return []byte("-NAK"), nil
+		}
+		return fmt.Appendf(nil, `-NAK {"delay":%d}`, s.Delay.Nanoseconds()), nil
+	case Release:
+		return []byte("-NAK"), nil
+	case Extend:
+		return []byte("+WPI"), nil
+	case Term:
+		if s.Reason == "" {
+			return []byte("+TERM"), nil
+		}
+		return []byte("+TERM " + strings.ToValidUTF8(s.Reason, "?")), nil
+	}
+	return nil, configError("settle kind %d does not exist", int(s.Kind))
+}
+
+// SettleItem names one lease: by itself, or by its ack subject from another process.
+type SettleItem struct {
+	AckSubject string
+	Expires    time.Time // zero when it is not known
+	Lease      *Lease    // when at hand; lets Release hand it on without asking the server
+}
+
+// SettleStatus is how settling one lease ended.
+type SettleStatus string
+
+const (
+	// Settled: the server has confirmed it.
+	Settled SettleStatus = "settled"
+	// Gone: stream or consumer no longer exist, which the server has confirmed.
+	Gone SettleStatus = "gone"
+	// Unknown: no word from the server before the deadline; it may have happened.
+	Unknown SettleStatus = "unknown"
+	// Expired: the lease ran out, and what was asked could harm its next holder: nothing was sent.
+	Expired SettleStatus = "expired"
+	// Invalid: not a lease of this queue: nothing was sent.
+	Invalid SettleStatus = "invalid"
+	// Rejected: the server refused, for the reason in Err.
+	Rejected SettleStatus = "rejected"
+)
+
+// SettleResult is how settling one lease ended. Err is nil when Status is Settled.
+type SettleResult struct {
+	Status  SettleStatus
+	Late    bool      // an ack that was sent after its lease had run out
+	Expires time.Time // Extend: when the lease runs out now
+	Err     *Error
+}
+
+// Settle settles leases of this queue and waits for the server's word on each. The error is for a call that could not
+// be made at all; what happened to each lease is in its result.
+func (q *Queue) Settle(ctx context.Context, s Settlement, items []SettleItem) ([]SettleResult, error) {
+	if q.client.closed.Load() {
+		return nil, inOperation(s.Kind.String(), newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another"), OutcomeNotSent)
+	}
+	return q.feed.settle(ctx, q.client.cfg.Timeout, s, items)
+}
+
+func (f *feed) settle(ctx context.Context, timeout time.Duration, s Settlement, items []SettleItem) ([]SettleResult, error) {
+	operation := s.Kind.String()
+	payload, err := s.payload()
+	if err != nil {
+		return nil, inOperation(operation, err, OutcomeRejected)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	c := &settleCall{
+		operation: operation, payload: payload, items: items,
+		results: make([]SettleResult, len(items)), finished: make(chan struct{}),
+	}
+	todo := f.admit(c, s.Kind)
+	if s.Kind == Release {
+		todo = f.release(ctx, c, todo)
+	}
+	f.confirm(ctx, c, todo)
+	f.conclude(c, s.Kind)
+	return c.results, nil
+}
+
+// admit refuses what is no lease of this queue, and what an expired lease may no longer do. It returns the indices of
+// the rest. Nothing has been sent yet.
+func (f *feed) admit(c *settleCall, kind SettleKind) []int {
+	now := time.Now()
+	todo := make([]int, 0, len(c.items))
+	for i := range c.items {
+		item := &c.items[i]
+		ack, err := ParseAckSubject(item.AckSubject)
+		if err == nil && (ack.Stream != f.stream || ack.Consumer != f.consumer) {
+			err = newError(CodeInvalidLease, OutcomeRejected, "it is a lease of another queue, not of %s/%s", f.stream, f.consumer)
+		}
+		if err != nil {
+			c.fail(i, Invalid, inOperation(c.operation, err, OutcomeRejected).(*Error))
+			continue
+		}
+		if !item.Expires.IsZero() && now.After(item.Expires) {
+			if kind != Ack {
+				c.fail(i, Expired, newError(CodeLeaseExpired, OutcomeRejected,
+					"the lease ran out %s ago: the task may be somebody else's now", now.Sub(item.Expires).Round(time.Millisecond)))
+				continue
+			}
+			c.results[i].Late = true
+		}
+		todo = append(todo, i)
+	}
+	return todo
+}
+
+// conclude draws the local consequences of what was settled.
+func (f *feed) conclude(c *settleCall, kind SettleKind) {
+	if kind != Extend {
+		f.hub.keeper.forget(c.items)
+		return
+	}
+	ackWait := f.known().ackWait
+	for i := range c.results {
+		if r := &c.results[i]; r.Status == Settled && ackWait > 0 {
+			r.Expires = c.sent.Add(ackWait)
+		}
+	}
+}
+
+// confirm sends one request for each index and collects the answers under the call's one deadline. Where nobody
+// listens, the server is asked why: "gone" is said only when it says so, else the request is repeated.
+func (f *feed) confirm(ctx context.Context, c *settleCall, todo []int) {
+	var wait backoff
+	for len(todo) > 0 {
+		s, err := f.hub.session(ctx)
+		if err != nil {
+			c.failAll(todo, err)
+			return
+		}
+		if !f.send(ctx, s, c, todo) {
+			return
+		}
+		todo = c.takeUnheard()
+		if len(todo) == 0 {
+			return
+		}
+		if err := f.exists(ctx); err != nil {
+			switch CodeOf(err) {
+			case CodeQueueNotFound:
+				for _, i := range todo {
+					c.fail(i, Gone, &Error{Code: CodeLeaseGone, Outcome: OutcomeRejected, Message: "its queue no longer exists", Cause: err})
+				}
+			default:
+				c.failAll(todo, err)
+			}
+			return
+		}
+		if !sleep(ctx, wait.delay()) {
+			c.failAll(todo, newError(CodeQueueUnavailable, OutcomeNotSent, "the queue had no leader until the deadline"))
+			return
+		}
+	}
+}
+
+// send makes one round of requests on one session. It returns false when the call is over.
+func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) bool {
+	id, err := s.register(c)
+	if err != nil {
+		c.failAll(todo, err)
+		return false
+	}
+	defer s.unregister(id)
+	c.begin(todo)
+	for k, i := range todo {
+		if err := s.publish(c.items[i].AckSubject, s.subject(id, i), nil, c.payload); err != nil {
+			for _, j := range todo[k:] {
+				c.settleOne(j, func() { c.fail(j, Unknown, asOperation(c.operation, err)) })
+			}
+			break
+		}
+	}
+	select {
+	case <-c.finished:
+		return true
+	case <-ctx.Done():
+		overdue := s.overdue(ctx)
+		c.giveUp(asOperation(c.operation, overdue))
+		return false
+	}
+}
+
+func asOperation(operation string, err error) *Error {
+	return inOperation(operation, err, OutcomeUnknown).(*Error)
+}
+
+// settleCall is one call of Settle. After begin its results belong to mu.
+type settleCall struct {
+	operation string
+	payload   []byte
+	items     []SettleItem
+	sent      time.Time
+
+	mu       sync.Mutex
+	results  []SettleResult
+	waiting  map[int]struct{}
+	unheard  []int // nobody listened
+	finished chan struct{}
+}
+
+func (c *settleCall) begin(todo []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = time.Now()
+	c.waiting = make(map[int]struct{}, len(todo))
+	for _, i := range todo {
+		c.waiting[i] = struct{}{}
+	}
+	c.finished = make(chan struct{})
+}
+
+// settleOne ends the waiting for one item.
+func (c *settleCall) settleOne(i int, conclude func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.waiting[i]; !ok {
+		return
+	}
+	delete(c.waiting, i)
+	conclude()
+	if len(c.waiting) == 0 {
+		close(c.finished)
+	}
+}
+
+func (c *settleCall) reply(slot int, m *nats.Msg) {
+	c.settleOne(slot, func() {
+		switch {
+		case isNoResponders(m):
+			c.unheard = append(c.unheard, slot)
+		default:
+			c.results[slot].Status = Settled
+		}
+	})
+}
+
+func (c *settleCall) denied(subject string, err *Error) bool {
+	matched := false
+	for i := range c.items {
+		if c.items[i].AckSubject == subject {
+			matched = true
+			c.settleOne(i, func() { c.fail(i, Rejected, asOperation(c.operation, err)) })
+		}
+	}
+	return matched
+}
+
+func (c *settleCall) lost(err *Error) { c.giveUp(asOperation(c.operation, err)) }
+
+// giveUp ends the waiting for all items that have no answer.
+func (c *settleCall) giveUp(err *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return
+	}
+	for i := range c.waiting {
+		c.fail(i, Unknown, err)
+	}
+	clear(c.waiting)
+	close(c.finished)
+}
+
+func (c *settleCall) takeUnheard() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unheard := c.unheard
+	c.unheard = nil
+	return unheard
+}
+
+func (c *settleCall) fail(i int, status SettleStatus, err *Error) {
+	if err.Operation == "" {
+		err = asOperation(c.operation, err)
+	}
+	c.results[i].Status, c.results[i].Err = status, err
+}
+
+// failAll gives the remaining items one error. One that certainly will not happen is "rejected".
+func (c *settleCall) failAll(todo []int, err error) {
+	e := asOperation(c.operation, err)
+	status := Unknown
+	if e.Outcome == OutcomeRejected {
+		status = Rejected
+	}
+	for _, i := range todo {
+		c.fail(i, status, e)
+	}
+}
