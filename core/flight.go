@@ -27,6 +27,11 @@ func newFlight(server string) *flight {
 // mark stores now in a moment. Offsets start at 1 so that 0 means "never".
 func (f *flight) mark(moment *atomic.Int64) { moment.Store(int64(time.Since(f.base)) + 1) }
 
+// lastByte is when something was last received.
+func (f *flight) lastByte() time.Time {
+	return f.base.Add(time.Duration(f.lastRead.Load() - 1))
+}
+
 // since tells how long ago a moment was, and whether it ever was.
 func (f *flight) since(moment *atomic.Int64) (time.Duration, bool) {
 	at := moment.Load()

@@ -182,17 +182,6 @@ func (h *hub) noteError(err error) {
 	h.counter.lastError.Store(&text)
 }
 
-// deliver routes a task to the feed of the consumer that its ack subject names.
-func (h *hub) deliver(m *nats.Msg) {
-	ack, err := ParseAckSubject(m.Reply)
-	if err != nil {
-		h.log.Warn("a message that is no task came to the inbox", "subject", m.Subject, "reply", m.Reply)
-		return
-	}
-	f := h.feed(ack.Stream, ack.Consumer)
-	f.deliver(newLease(f, m, ack))
-}
-
 // feed returns the one feed of a consumer.
 func (h *hub) feed(stream, consumer string) *feed {
 	key := feedKey{stream, consumer}

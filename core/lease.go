@@ -36,7 +36,7 @@ type Lease struct {
 	received time.Time
 }
 
-func newLease(f *feed, m *nats.Msg, ack AckSubject) *Lease {
+func newLease(f *feed, m *nats.Msg, ack AckSubject, received time.Time) *Lease {
 	l := &Lease{
 		AckSubject:  m.Reply,
 		Subject:     m.Subject,
@@ -47,7 +47,7 @@ func newLease(f *feed, m *nats.Msg, ack AckSubject) *Lease {
 		Pending:     ack.Pending,
 		Published:   ack.Published,
 		feed:        f,
-		received:    time.Now(),
+		received:    received,
 	}
 	if len(m.Header) > 0 {
 		l.Header = Header(m.Header)

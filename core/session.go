@@ -42,6 +42,7 @@ type session struct {
 	inbox      string // the inbox's prefix, with the final dot
 	arrivals   chan *nats.Msg
 	budget     *semaphore.Weighted
+	lastFeed   *feed // of the dispatcher: tasks come in runs of one consumer
 
 	mu        sync.Mutex
 	listeners map[uint64]listener
@@ -180,7 +181,7 @@ func (s *session) dispatch() {
 		if token, ok := strings.CutPrefix(m.Subject, s.inbox); ok {
 			s.dispatchReply(token, m)
 		} else if m.Reply != "" {
-			s.hub.deliver(m)
+			s.dispatchTask(m)
 		}
 	}
 	s.mu.Lock()
@@ -191,6 +192,21 @@ func (s *session) dispatch() {
 	for _, l := range left {
 		l.lost(cause)
 	}
+}
+
+// dispatchTask routes a task to the feed of the consumer that its ack subject names.
+func (s *session) dispatchTask(m *nats.Msg) {
+	ack, err := ParseAckSubject(m.Reply)
+	if err != nil {
+		s.hub.log.Warn("a message that is no task came to the inbox", "subject", m.Subject, "reply", m.Reply)
+		return
+	}
+	f := s.lastFeed
+	if f == nil || f.consumer != ack.Consumer || f.stream != ack.Stream {
+		f = s.hub.feed(ack.Stream, ack.Consumer)
+		s.lastFeed = f
+	}
+	f.deliver(newLease(f, m, ack, s.flight.lastByte()))
 }
 
 func (s *session) dispatchReply(token string, m *nats.Msg) {

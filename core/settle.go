@@ -230,9 +230,7 @@ func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) 
 	c.begin(todo)
 	for k, i := range todo {
 		if err := s.publish(c.items[i].AckSubject, s.subject(id, i), nil, c.payload); err != nil {
-			for _, j := range todo[k:] {
-				c.settleOne(j, func() { c.fail(j, Unknown, asOperation(c.operation, err)) })
-			}
+			c.unsent(todo[k:], err)
 			break
 		}
 	}
@@ -240,8 +238,7 @@ func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) 
 	case <-c.finished:
 		return true
 	case <-ctx.Done():
-		overdue := s.overdue(ctx)
-		c.giveUp(asOperation(c.operation, overdue))
+		c.giveUp(s.overdue(ctx))
 		return false
 	}
 }
@@ -259,8 +256,9 @@ type settleCall struct {
 
 	mu       sync.Mutex
 	results  []SettleResult
-	waiting  map[int]struct{}
-	unheard  []int // nobody listened
+	waiting  []bool // by item
+	left     int    // how many of them are true
+	unheard  []int  // nobody listened
 	finished chan struct{}
 }
 
@@ -268,63 +266,77 @@ func (c *settleCall) begin(todo []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sent = time.Now()
-	c.waiting = make(map[int]struct{}, len(todo))
+	c.waiting = make([]bool, len(c.items))
+	c.left = len(todo)
 	for _, i := range todo {
-		c.waiting[i] = struct{}{}
+		c.waiting[i] = true
 	}
 	c.finished = make(chan struct{})
 }
 
-// settleOne ends the waiting for one item.
-func (c *settleCall) settleOne(i int, conclude func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.waiting[i]; !ok {
-		return
+// heard ends the waiting for one item and returns whether there was any; c.mu is held.
+func (c *settleCall) heard(i int) bool {
+	if i < 0 || i >= len(c.waiting) || !c.waiting[i] {
+		return false
 	}
-	delete(c.waiting, i)
-	conclude()
-	if len(c.waiting) == 0 {
+	c.waiting[i] = false
+	c.left--
+	if c.left == 0 {
 		close(c.finished)
 	}
+	return true
 }
 
-func (c *settleCall) reply(slot int, m *nats.Msg) {
-	c.settleOne(slot, func() {
-		switch {
-		case isNoResponders(m):
-			c.unheard = append(c.unheard, slot)
-		default:
-			c.results[slot].Status = Settled
-		}
-	})
+func (c *settleCall) reply(i int, m *nats.Msg) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.heard(i):
+	case isNoResponders(m):
+		c.unheard = append(c.unheard, i)
+	default:
+		c.results[i].Status = Settled
+	}
 }
 
 func (c *settleCall) denied(subject string, err *Error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	matched := false
 	for i := range c.items {
 		if c.items[i].AckSubject == subject {
 			matched = true
-			c.settleOne(i, func() { c.fail(i, Rejected, asOperation(c.operation, err)) })
+			if c.heard(i) {
+				c.fail(i, Rejected, err)
+			}
 		}
 	}
 	return matched
 }
 
-func (c *settleCall) lost(err *Error) { c.giveUp(asOperation(c.operation, err)) }
+func (c *settleCall) lost(err *Error) { c.giveUp(err) }
 
 // giveUp ends the waiting for all items that have no answer.
 func (c *settleCall) giveUp(err *Error) {
+	err = asOperation(c.operation, err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.waiting) == 0 {
-		return
-	}
 	for i := range c.waiting {
-		c.fail(i, Unknown, err)
+		if c.heard(i) {
+			c.fail(i, Unknown, err)
+		}
 	}
-	clear(c.waiting)
-	close(c.finished)
+}
+
+// unsent ends the waiting for items that could not be sent.
+func (c *settleCall) unsent(items []int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, i := range items {
+		if c.heard(i) {
+			c.fail(i, Unknown, asOperation(c.operation, err))
+		}
+	}
 }
 
 func (c *settleCall) takeUnheard() []int {
