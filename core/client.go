@@ -34,7 +34,7 @@ func (c *Client) Queue(cfg QueueConfig) (*Queue, error) {
 
 // Ping asks the server for a sign of life and returns the time that it took.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
-	ctx, cancel, err := c.begin(ctx)
+	ctx, cancel, err := c.begin(ctx, c.hub.calling)
 	if err != nil {
 		return 0, inOperation("ping", err, OutcomeNotSent)
 	}
@@ -61,13 +61,20 @@ func (c *Client) Close(ctx context.Context) error {
 	return c.hub.leave(ctx)
 }
 
-// begin gives a call its deadline.
-func (c *Client) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
+// begin gives a call its deadline and its place among the calls in flight; what it returns gives both back.
+func (c *Client) begin(ctx context.Context, in bounds) (context.Context, func(), error) {
 	if c.closed.Load() {
 		return nil, nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another")
 	}
 	ctx, cancel := c.withTimeout(ctx)
-	return ctx, cancel, nil
+	if err := in.enter(ctx); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return ctx, func() {
+		in.leave()
+		cancel()
+	}, nil
 }
 
 func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,11 +25,14 @@ const (
 	defaultConnectTimeout = 5 * time.Second
 	defaultSilenceTimeout = 500 * time.Millisecond
 	defaultInboxPrefix    = "_INBOX"
+	defaultMaxInFlight    = 256
+	defaultMaxQueueWait   = time.Second
 	defaultServer         = "nats://localhost:4222"
 	// shortestTimeout keeps a slip of the unit (5 for 5 s) from being taken for a wish.
 	shortestTimeout = time.Millisecond
 	maxNameLen      = 255 // of streams, consumers and domains: the server's limit
 	maxInboxPrefix  = 255
+	maxMaxInFlight  = 100_000
 )
 
 // Config has the options of a Client. The zero value of every field means its default.
@@ -73,6 +77,16 @@ type Config struct {
 	//
 	// Defaults to none: nothing is logged.
 	Logger *slog.Logger
+
+	// MaxInFlight is how many reserves, and apart from them how many other calls, this process has under way at most.
+	//
+	// Defaults to 256.
+	MaxInFlight int
+
+	// MaxQueueWait is how long a call waits for a place among them before it is refused as busy.
+	//
+	// Defaults to 1 second.
+	MaxQueueWait time.Duration
 
 	// Name is the connection's name as the server shows it.
 	//
@@ -132,6 +146,8 @@ var defaultDialer = &net.Dialer{}
 func (c Config) withDefaults() (Config, error) {
 	c.ConnectTimeout = orDefault(c.ConnectTimeout, defaultConnectTimeout)
 	c.InboxPrefix = orDefault(c.InboxPrefix, defaultInboxPrefix)
+	c.MaxInFlight = orDefault(c.MaxInFlight, defaultMaxInFlight)
+	c.MaxQueueWait = orDefault(c.MaxQueueWait, defaultMaxQueueWait)
 	c.SilenceTimeout = orDefault(c.SilenceTimeout, defaultSilenceTimeout)
 	c.Timeout = orDefault(c.Timeout, defaultTimeout)
 	if c.Dialer == nil {
@@ -154,6 +170,10 @@ func (c Config) withDefaults() (Config, error) {
 		p.check("Domain", checkToken(c.Domain))
 	}
 	p.check("InboxPrefix", checkSubject(c.InboxPrefix, maxInboxPrefix))
+	if c.MaxInFlight < 1 || c.MaxInFlight > maxMaxInFlight {
+		p.add("MaxInFlight", "is %d: it must be from 1 to %d", c.MaxInFlight, maxMaxInFlight)
+	}
+	p.timeout("MaxQueueWait", c.MaxQueueWait)
 	p.check("Name", checkText(c.Name))
 	c.parseServers(&p)
 	p.timeout("SilenceTimeout", c.SilenceTimeout)
@@ -244,7 +264,7 @@ func (c Config) key() string {
 	for _, s := range append(
 		servers,
 		c.ConnectTimeout.String(), c.Credentials, c.CredentialsFile, dialerIdentity(c.Dialer), c.Domain, c.InboxPrefix,
-		c.Name, c.NKeySeed, c.Password, c.SilenceTimeout.String(), c.TLS.CAFile, c.TLS.CertFile, c.TLS.KeyFile,
+		strconv.Itoa(c.MaxInFlight), c.MaxQueueWait.String(), c.Name, c.NKeySeed, c.Password, c.SilenceTimeout.String(), c.TLS.CAFile, c.TLS.CertFile, c.TLS.KeyFile,
 		c.TLS.ServerName, fmt.Sprint(c.TLS.First), c.Token, c.User,
 	) {
 		write(s)

@@ -100,7 +100,7 @@ func (f *feed) giveBack(ctx context.Context, leases []*Lease) {
 	for _, l := range leases {
 		items = append(items, SettleItem{AckSubject: l.AckSubject, Expires: l.Expires, Lease: l})
 	}
-	results, err := f.settle(ctx, f.hub.cfg.Timeout, Settlement{Kind: Release}, items)
+	results, err := f.settle(ctx, Settlement{Kind: Release}, items)
 	if err != nil {
 		f.hub.log.Warn("tasks could not be given back", "stream", f.stream, "tasks", len(items), "error", err)
 		return

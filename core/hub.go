@@ -31,8 +31,11 @@ type hub struct {
 	feeds   map[feedKey]*feed
 	last    *session // the newest session, alive or not, for Stats
 
-	keeper  keeper
-	counter counters
+	breaker   *breaker
+	reserving bounds // calls of reserve, which may wait long
+	calling   bounds // all other calls
+	keeper    keeper
+	counter   counters
 }
 
 type counters struct {
@@ -55,7 +58,11 @@ func joinHub(cfg Config) *hub {
 	defer hubs.Unlock()
 	h := hubs.byKey[key]
 	if h == nil {
-		h = &hub{key: key, cfg: cfg, log: cfg.Logger, feeds: make(map[feedKey]*feed)}
+		h = &hub{
+			key: key, cfg: cfg, log: cfg.Logger, feeds: make(map[feedKey]*feed), breaker: newBreaker(cfg.Logger),
+			reserving: newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
+			calling:   newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
+		}
 		h.life, h.finish = context.WithCancel(context.Background())
 		h.keeper.hub = h
 		hubs.byKey[key] = h
@@ -122,6 +129,9 @@ func (h *hub) session(ctx context.Context) (*session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, inOperation("", err, OutcomeNotSent)
 	}
+	if err := h.breaker.admit(); err != nil {
+		return nil, err
+	}
 	shared := h.dials.DoChan("", func() (any, error) {
 		return h.open()
 	})
@@ -144,10 +154,15 @@ func (h *hub) open() (*session, error) {
 	if s := h.current.Load(); s != nil && s.alive() {
 		return s, nil
 	}
+	counted, err := h.breaker.begin()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(h.life, h.cfg.ConnectTimeout)
 	defer cancel()
 	s, err := h.dial(ctx)
 	if err != nil {
+		counted(err)
 		h.counter.dialFailures.Add(1)
 		h.noteError(err)
 		h.log.Warn("connecting failed", "error", err)
@@ -160,6 +175,7 @@ func (h *hub) open() (*session, error) {
 		return nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed")
 	}
 	s.generation = h.counter.generation.Add(1)
+	s.verdict.Store(&counted)
 	h.current.Store(s)
 	h.last = s
 	h.log.Info("connected", "server", s.flight.server, "generation", s.generation)
@@ -170,10 +186,14 @@ func (h *hub) open() (*session, error) {
 func (h *hub) sessionEnded(s *session, cause *Error) {
 	h.current.CompareAndSwap(s, nil)
 	if cause.Code == CodeClientClosed {
+		s.judge(cause)
 		return
 	}
 	h.counter.lost.Add(1)
 	h.noteError(cause)
+	if !s.judge(cause) {
+		h.breaker.failed(cause)
+	}
 	h.log.Warn("session lost", "server", s.flight.server, "generation", s.generation, "error", cause)
 }
 

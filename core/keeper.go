@@ -167,7 +167,7 @@ func earlier(a, b time.Time) time.Time {
 func (k *keeper) extend(f *feed, items []SettleItem) {
 	ctx, cancel := context.WithTimeout(k.hub.life, k.hub.cfg.Timeout)
 	defer cancel()
-	results, err := f.settle(ctx, k.hub.cfg.Timeout, Settlement{Kind: Extend}, items)
+	results, err := f.settle(ctx, Settlement{Kind: Extend}, items)
 	if err != nil {
 		return
 	}

@@ -32,11 +32,11 @@ type Lease struct {
 	Published   time.Time // by the server's clock
 	Expires     time.Time // by this process's clock, from the consumer's actual ack_wait
 
-	feed     *feed
+	queue    *Queue // whose Reserve returned it
 	received time.Time
 }
 
-func newLease(f *feed, m *nats.Msg, ack AckSubject, received time.Time) *Lease {
+func newLease(m *nats.Msg, ack AckSubject, received time.Time) *Lease {
 	l := &Lease{
 		AckSubject:  m.Reply,
 		Subject:     m.Subject,
@@ -46,7 +46,6 @@ func newLease(f *feed, m *nats.Msg, ack AckSubject, received time.Time) *Lease {
 		ConsumerSeq: ack.ConsumerSeq,
 		Pending:     ack.Pending,
 		Published:   ack.Published,
-		feed:        f,
 		received:    received,
 	}
 	if len(m.Header) > 0 {
@@ -92,7 +91,7 @@ func (l *Lease) Term(ctx context.Context, reason string) error {
 }
 
 func (l *Lease) settle(ctx context.Context, s Settlement) error {
-	results, err := l.feed.settle(ctx, l.feed.hub.cfg.Timeout, s, []SettleItem{{AckSubject: l.AckSubject, Expires: l.Expires, Lease: l}})
+	results, err := l.queue.Settle(ctx, s, []SettleItem{{AckSubject: l.AckSubject, Expires: l.Expires, Lease: l}})
 	if err != nil {
 		return err
 	}
@@ -104,3 +103,6 @@ func (l *Lease) settle(ctx context.Context, s Settlement) error {
 	}
 	return nil
 }
+
+// Queue is where the lease is from.
+func (l *Lease) Queue() *Queue { return l.queue }

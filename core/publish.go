@@ -74,7 +74,7 @@ func (r PublishReport) count(is func(*PublishResult) bool) int {
 // enqueued twice.
 func (q *Queue) Publish(ctx context.Context, messages []Message) (PublishReport, error) {
 	const operation = "publish"
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
 	if err != nil {
 		return PublishReport{}, inOperation(operation, err, OutcomeNotSent)
 	}

@@ -67,7 +67,7 @@ func (q *Queue) Ensure(ctx context.Context, conflict Conflict) (QueueInfo, error
 	default:
 		return QueueInfo{}, inOperation(operation, configError("conflict is %q: use keep, update or error", conflict), OutcomeRejected)
 	}
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
 	if err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeNotSent)
 	}
@@ -223,7 +223,7 @@ func reconcile(conflict Conflict, what string, raw json.RawMessage, have, want a
 // Info asks the server about the queue.
 func (q *Queue) Info(ctx context.Context) (QueueInfo, error) {
 	const operation = "info"
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
 	if err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeNotSent)
 	}
@@ -277,7 +277,7 @@ func (q *Queue) describe(s *streamInfo, c *consumerInfo) (QueueInfo, error) {
 // Purge removes the queue's messages from the stream, leased ones too, and returns how many there were.
 func (q *Queue) Purge(ctx context.Context) (uint64, error) {
 	const operation = "purge"
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
 	if err != nil {
 		return 0, inOperation(operation, err, OutcomeNotSent)
 	}
@@ -297,7 +297,7 @@ func (q *Queue) Purge(ctx context.Context) (uint64, error) {
 // Delete removes the consumer and, unless other consumers use it, the stream. It returns false when there was neither.
 func (q *Queue) Delete(ctx context.Context) (bool, error) {
 	const operation = "delete"
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
 	if err != nil {
 		return false, inOperation(operation, err, OutcomeNotSent)
 	}

@@ -127,5 +127,5 @@ func (f *feed) fetch(ctx context.Context, ackSubject string) (*Lease, error) {
 			return nil, newError(CodeServer, OutcomeNotSent, "the headers of message %d could not be read: %s", ack.StreamSeq, err)
 		}
 	}
-	return newLease(f, m, ack, time.Now()), nil
+	return newLease(m, ack, time.Now()), nil
 }

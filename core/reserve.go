@@ -56,7 +56,7 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 		return nil, inOperation(operation, configError("wait is %s: it must be shorter than the deadline, which is in %s",
 			wait, time.Until(deadline).Round(time.Millisecond)), OutcomeRejected)
 	}
-	ctx, cancel, err := q.client.begin(ctx)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.reserving)
 	if err != nil {
 		return nil, inOperation(operation, err, OutcomeNotSent)
 	}
@@ -72,6 +72,7 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 		q.feed.inquire(ctx)
 		q.feed.clock(leases)
 		for _, l := range leases {
+			l.queue = q
 			if l.Expires.IsZero() { // the consumer may not be asked about: the queue's option has to do
 				l.Expires = l.received.Add(q.cfg.AckWait)
 			}

@@ -49,8 +49,9 @@ type session struct {
 	nextID    uint64
 	cause     *Error // why the session ended; set once
 
-	awaitedSince atomic.Int64 // flight offset at which something began to be awaited; 0 = nothing is
-	resting      atomic.Bool  // the watch is in its long sleep
+	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
+	resting      atomic.Bool                 // the watch is in its long sleep
+	verdict      atomic.Pointer[func(error)] // tells the breaker what became of the session; nil once told
 	wake         chan struct{}
 	ended        chan struct{} // closed when cause is set
 	done         sync.WaitGroup
@@ -173,11 +174,25 @@ func (s *session) subject(id uint64, slot int) string {
 	return string(b)
 }
 
+// judge tells the breaker, once, whether the session was a success. It returns whether it still had to be told.
+func (s *session) judge(err error) bool {
+	if s.verdict.Load() == nil {
+		return false
+	}
+	told := s.verdict.Swap(nil)
+	if told == nil {
+		return false
+	}
+	(*told)(err)
+	return true
+}
+
 // dispatch gives every arrival to whom it is for. It ends when nats.go has closed the connection, after the last
 // arrival, so that an answer that came before the end is not lost with it.
 func (s *session) dispatch() {
 	defer s.done.Done()
 	for m := range s.arrivals {
+		s.judge(nil) // whoever answers is there
 		if token, ok := strings.CutPrefix(m.Subject, s.inbox); ok {
 			s.dispatchReply(token, m)
 		} else if m.Reply != "" {
@@ -206,7 +221,7 @@ func (s *session) dispatchTask(m *nats.Msg) {
 		f = s.hub.feed(ack.Stream, ack.Consumer)
 		s.lastFeed = f
 	}
-	f.deliver(newLease(f, m, ack, s.flight.lastByte()))
+	f.deliver(newLease(m, ack, s.flight.lastByte()))
 }
 
 func (s *session) dispatchReply(token string, m *nats.Msg) {
@@ -345,6 +360,7 @@ func (s *session) ping(ctx context.Context) error {
 	err = s.nc.FlushWithContext(ctx)
 	switch {
 	case err == nil:
+		s.judge(nil)
 		return nil
 	case ctx.Err() != nil:
 		return s.overdue(ctx)

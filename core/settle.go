@@ -112,22 +112,20 @@ type SettleResult struct {
 // Settle settles leases of this queue and waits for the server's word on each. The error is for a call that could not
 // be made at all; what happened to each lease is in its result.
 func (q *Queue) Settle(ctx context.Context, s Settlement, items []SettleItem) ([]SettleResult, error) {
-	if q.client.closed.Load() {
-		return nil, inOperation(s.Kind.String(), newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another"), OutcomeNotSent)
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
+	if err != nil {
+		return nil, inOperation(s.Kind.String(), err, OutcomeNotSent)
 	}
-	return q.feed.settle(ctx, q.client.cfg.Timeout, s, items)
+	defer cancel()
+	return q.feed.settle(ctx, s, items)
 }
 
-func (f *feed) settle(ctx context.Context, timeout time.Duration, s Settlement, items []SettleItem) ([]SettleResult, error) {
+// settle needs a context with a deadline.
+func (f *feed) settle(ctx context.Context, s Settlement, items []SettleItem) ([]SettleResult, error) {
 	operation := s.Kind.String()
 	payload, err := s.payload()
 	if err != nil {
 		return nil, inOperation(operation, err, OutcomeRejected)
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
 	}
 	c := &settleCall{
 		operation: operation, payload: payload, items: items,

@@ -2,22 +2,23 @@ package natslease
 
 // Stats is a snapshot of a client's connection and of what it has done. It costs no request.
 type Stats struct {
-	Connected      bool   `json:"connected"`
-	Generation     uint64 `json:"generation"` // of the newest session; counts the sessions opened so far
-	Server         string `json:"server"`     // its URL, without credentials
-	ServerName     string `json:"server_name"`
-	ServerVersion  string `json:"server_version"`
-	InFlight       int    `json:"in_flight"` // requests that await an answer
-	SessionsOpened uint64 `json:"sessions_opened"`
-	SessionsLost   uint64 `json:"sessions_lost"`
-	DialFailures   uint64 `json:"dial_failures"`
-	InMessages     uint64 `json:"in_messages"` // of the newest session, as are the next three
-	OutMessages    uint64 `json:"out_messages"`
-	InBytes        uint64 `json:"in_bytes"`
-	OutBytes       uint64 `json:"out_bytes"`
-	LateMessages   uint64 `json:"late_messages"` // tasks that arrived after their call had given up
-	Kept           int    `json:"kept"`          // leases that the keeper extends
-	LastError      string `json:"last_error"`    // what last went wrong with a session or a dial
+	Connected      bool         `json:"connected"`
+	Generation     uint64       `json:"generation"` // of the newest session; counts the sessions opened so far
+	Server         string       `json:"server"`     // its URL, without credentials
+	ServerName     string       `json:"server_name"`
+	ServerVersion  string       `json:"server_version"`
+	InFlight       int          `json:"in_flight"` // requests that await an answer
+	SessionsOpened uint64       `json:"sessions_opened"`
+	SessionsLost   uint64       `json:"sessions_lost"`
+	DialFailures   uint64       `json:"dial_failures"`
+	InMessages     uint64       `json:"in_messages"` // of the newest session, as are the next three
+	OutMessages    uint64       `json:"out_messages"`
+	InBytes        uint64       `json:"in_bytes"`
+	OutBytes       uint64       `json:"out_bytes"`
+	LateMessages   uint64       `json:"late_messages"` // tasks that arrived after their call had given up
+	Kept           int          `json:"kept"`          // leases that the keeper extends
+	LastError      string       `json:"last_error"`    // what last went wrong with a session or a dial
+	Breaker        BreakerStats `json:"breaker"`
 }
 
 // Stats returns a snapshot.
@@ -30,6 +31,7 @@ func (c *Client) Stats() Stats {
 		DialFailures:   h.counter.dialFailures.Load(),
 		LateMessages:   h.counter.late.Load(),
 		Kept:           h.keeper.count(),
+		Breaker:        h.breaker.stats(),
 	}
 	if text := h.counter.lastError.Load(); text != nil {
 		st.LastError = *text

@@ -68,6 +68,7 @@ func (s *session) answersPing(limit time.Duration) bool {
 	s.flight.mark(&s.flight.pingSent)
 	sent := s.flight.pingSent.Load()
 	if s.nc.FlushTimeout(limit) == nil {
+		s.judge(nil)
 		return true
 	}
 	return s.flight.lastRead.Load() >= sent

@@ -1,0 +1,144 @@
+package natslease
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+const (
+	breakerTrips    = 3 // failed dials or dead sessions in a row
+	shortestCool    = 500 * time.Millisecond
+	longestCool     = 5 * time.Second
+	probeRetryAfter = 100 * time.Millisecond
+)
+
+// breaker decides whether a session may be dialed. It counts sessions, never calls: a dial that fails and a session
+// that dies are one failure each, and a session that has answered something is a success. gobreaker keeps the counts
+// and the states; the cool-down is kept here, because it grows and is jittered, so that processes do not probe in step.
+type breaker struct {
+	log *slog.Logger
+	cb  *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	mu      sync.Mutex
+	until   time.Time     // while open: when the next probe may be made
+	cool    time.Duration // the last cool-down
+	probing bool
+	opened  uint64
+}
+
+func newBreaker(log *slog.Logger) *breaker {
+	b := &breaker{log: log}
+	b.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests:   1,
+		Timeout:       time.Millisecond, // the cool-down proper is until
+		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerTrips },
+		OnStateChange: b.onStateChange,
+		IsExcluded: func(err error) bool {
+			switch CodeOf(err) {
+			case CodeAuthentication, CodePermissionDenied, CodeConfig, CodeClientClosed:
+				return true // waiting does not mend these, and they say that the server is there
+			}
+			return false
+		},
+	})
+	return b
+}
+
+// onStateChange runs under gobreaker's lock.
+func (b *breaker) onStateChange(_ string, from, to gobreaker.State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch to {
+	case gobreaker.StateOpen:
+		b.cool = min(max(2*b.cool, shortestCool), longestCool)
+		wait := b.cool + time.Duration(randomInt(int(b.cool/4))) // jitter
+		if wait > longestCool {
+			wait = longestCool - time.Duration(randomInt(int(longestCool/4)))
+		}
+		b.until = time.Now().Add(wait)
+		b.opened++
+		b.log.Warn("circuit breaker opened", "from", from.String(), "retry_after", wait)
+	case gobreaker.StateClosed:
+		b.cool = 0
+		b.log.Info("circuit breaker closed")
+	case gobreaker.StateHalfOpen:
+		b.log.Info("circuit breaker half-open: one probe is made")
+	}
+}
+
+// admit lets a call go on to dialing, or refuses it at once. While the breaker is not closed one call at a time becomes
+// the probe.
+func (b *breaker) admit() error {
+	b.mu.Lock()
+	wait := time.Until(b.until)
+	b.mu.Unlock()
+	if wait > 0 {
+		return circuitOpen(wait)
+	}
+	if b.cb.State() == gobreaker.StateClosed {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.probing {
+		return circuitOpen(jittered(probeRetryAfter))
+	}
+	b.probing = true
+	return nil
+}
+
+func circuitOpen(retryAfter time.Duration) *Error {
+	e := newError(CodeCircuitOpen, OutcomeNotSent, "the circuit breaker is open after failures in a row: try again in %s",
+		retryAfter.Round(time.Millisecond))
+	e.RetryAfter = retryAfter
+	return e
+}
+
+// begin counts one session. What it returns is called once, with what became of it.
+func (b *breaker) begin() (func(error), error) {
+	done, err := b.cb.Allow()
+	if err != nil {
+		return nil, circuitOpen(jittered(probeRetryAfter))
+	}
+	var once sync.Once
+	return func(err error) {
+		once.Do(func() {
+			done(err)
+			b.mu.Lock()
+			b.probing = false
+			b.mu.Unlock()
+		})
+	}, nil
+}
+
+// failed counts the death of a session that had been a success.
+func (b *breaker) failed(err error) {
+	if done, refused := b.begin(); refused == nil {
+		done(err)
+	}
+}
+
+// BreakerStats is a snapshot of the circuit breaker.
+type BreakerStats struct {
+	State               string        `json:"state"` // "closed", "open" or "half-open"
+	ConsecutiveFailures uint32        `json:"consecutive_failures"`
+	Opened              uint64        `json:"opened"`      // how often it opened
+	RetryAfter          time.Duration `json:"retry_after"` // in nanoseconds, until the next probe; 0 unless open
+}
+
+func (b *breaker) stats() BreakerStats {
+	b.mu.Lock()
+	st := BreakerStats{Opened: b.opened, RetryAfter: max(time.Until(b.until), 0)}
+	b.mu.Unlock()
+	if st.RetryAfter > 0 {
+		st.State = gobreaker.StateOpen.String()
+		st.ConsecutiveFailures = breakerTrips
+		return st
+	}
+	st.State = b.cb.State().String()
+	st.ConsecutiveFailures = b.cb.Counts().ConsecutiveFailures
+	return st
+}
