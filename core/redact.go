@@ -87,6 +87,12 @@ func (c Config) shown() []slog.Attr {
 	}
 	text("Domain", c.Domain)
 	text("InboxPrefix", c.InboxPrefix)
+	if c.MaxInFlight != 0 {
+		attrs = append(attrs, slog.Int("MaxInFlight", c.MaxInFlight))
+	}
+	if c.MaxQueueWait != 0 {
+		attrs = append(attrs, slog.Duration("MaxQueueWait", c.MaxQueueWait))
+	}
 	text("Name", c.Name)
 	secret("NKeySeed", c.NKeySeed)
 	secret("Password", c.Password)

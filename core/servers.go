@@ -59,7 +59,7 @@ func parseServer(text string) (*url.URL, string) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, fmt.Sprintf("%q is no URL such as %s (the port is a number; special characters in a password are percent-encoded)",
+		return nil, fmt.Sprintf("%q is no URL such as %s (the port is a number, and special characters in a password are percent-encoded)",
 			shown, defaultServer)
 	}
 	port, known := defaultPorts[u.Scheme]
