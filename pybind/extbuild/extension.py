@@ -1,0 +1,152 @@
+"""Generates and compiles the extension, unless what it is made of has not changed."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from . import patch, toolchain
+from .toolchain import ROOT, BuildError, Compiler
+
+FILENAME = "_natslease.abi3.so"
+
+# gopy prefixes the module's name with an underscore.
+_GOPY_NAME = "natslease"
+_PACKAGE = "github.com/RolnickLab/natslease/pybind"
+_TOOLS = ("github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports")
+# The leading underscore keeps generated packages out of the pattern ./...
+_WORK = ROOT / "build" / "_extension"
+
+
+def build() -> Path:
+    """Returns the extension, built now if its sources or its tools have changed."""
+    toolchain.check_platform()
+    go_version = toolchain.check_go()
+    compiler = toolchain.find_compiler()
+    headers = toolchain.find_headers()
+    work = _WORK / f"{compiler.goarch}-{compiler.platform_tag or 'native'}"
+    with _locked(work):
+        library, stamp = work / FILENAME, work / "stamp"
+        digest = _digest([go_version, *compiler[:2], str(headers), version("pybindgen")])
+        if library.is_file() and stamp.is_file() and stamp.read_text() == digest:
+            return library
+        stamp.unlink(missing_ok=True)
+        generated = work / "src"
+        _generate(generated, headers)
+        _compile(generated, library, compiler)
+        stamp.write_text(digest)
+    return library
+
+
+def install(library: Path, destination: Path) -> None:
+    """Copies the extension to a new file: running processes may have mapped the old one."""
+    if destination.is_file() and destination.read_bytes() == library.read_bytes():
+        return
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
+    shutil.copyfile(library, temporary)
+    temporary.chmod(0o755)
+    temporary.replace(destination)
+
+
+def sources() -> Iterator[Path]:
+    """The files of this repository that the extension is made of."""
+    yield ROOT / "go.mod"
+    yield ROOT / "go.sum"
+    for folder in ("core", "pybind"):
+        yield from sorted(
+            p for p in (ROOT / folder).rglob("*.go") if not p.name.endswith("_test.go")
+        )
+    yield from sorted(Path(__file__).parent.glob("*.py"))
+
+
+def _digest(facts: Iterable[str]) -> str:
+    digest = hashlib.sha256("\0".join(facts).encode())
+    for path in sources():
+        digest.update(f"\0{path.relative_to(ROOT)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Lets one process at a time build in ``work``: pip and make may be run side by side."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _generate(generated: Path, headers: Path) -> None:
+    tools = ROOT / "build" / "bin"
+    for package in _TOOLS:
+        _run(["go", "build", "-buildvcs=false", "-o", f"{tools}{os.sep}", package])
+    shutil.rmtree(generated, ignore_errors=True)
+    generated.mkdir()
+    # gopy only reads the package: without cgo it needs no C compiler for that.
+    _run(
+        [
+            str(tools / "gopy"),
+            "gen",
+            "-no-make",
+            f"-vm={sys.executable}",
+            f"-name={_GOPY_NAME}",
+            f"-output={generated}",
+            _PACKAGE,
+        ],
+        CGO_ENABLED="0",
+    )
+    go_file, stubs, c_file = (
+        generated / name for name in (f"{_GOPY_NAME}.go", "build.py", f"{_GOPY_NAME}.c")
+    )
+    go_file.write_text(patch.patch_go(go_file.read_text(), include=str(headers)))
+    _run([str(tools / "goimports"), "-w", str(go_file)])
+    stubs.write_text(patch.patch_stubs(stubs.read_text(), name=_GOPY_NAME))
+    _run([sys.executable, stubs.name], cwd=generated)
+    c_file.write_text(patch.patch_c(c_file.read_text()))
+
+
+def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
+    temporary = library.with_suffix(".new")
+    _run(
+        [
+            "go",
+            "build",
+            "-buildmode=c-shared",
+            "-buildvcs=false",
+            "-trimpath",
+            "-tags=netgo,osusergo",
+            "-ldflags=-s -w",
+            f"-o={temporary}",
+            f"./{generated.relative_to(ROOT)}",
+        ],
+        CC=compiler.command,
+        CGO_ENABLED="1",
+        GOARCH=compiler.goarch,
+        GOOS="linux",
+    )
+    # The C header that c-shared writes beside the library describes functions for C programs.
+    temporary.with_suffix(".h").unlink()
+    temporary.replace(library)
+
+
+def _run(command: list[str], *, cwd: Path = ROOT, **environment: str) -> None:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}")
