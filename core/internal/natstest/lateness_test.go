@@ -37,6 +37,10 @@ func TestLatenessAssert(t *testing.T) {
 		}
 		return all
 	}
+	beyond := 1
+	if raceDetector {
+		beyond = 0
+	}
 	for name, c := range map[string]struct {
 		late     []time.Duration
 		failures int
@@ -45,8 +49,8 @@ func TestLatenessAssert(t *testing.T) {
 		"few, within":       {repeat(10, 249*time.Millisecond), 0},
 		"few, beyond":       {repeat(10, 251*time.Millisecond), 1},
 		"many, within":      {append(repeat(2000, time.Millisecond), 200*time.Millisecond), 0},
-		"many, beyond":      {repeat(2000, 60*time.Millisecond), 1},
-		"many, much beyond": {repeat(2000, 300*time.Millisecond), 2},
+		"many, beyond":      {repeat(2000, 60*time.Millisecond), beyond},
+		"many, much beyond": {repeat(2000, 300*time.Millisecond), 1 + beyond},
 	} {
 		l := Lateness{late: c.late}
 		f := &failures{TB: t}
