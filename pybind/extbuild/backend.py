@@ -39,10 +39,5 @@ def get_requires_for_build_editable(
 
 
 def _own_requirements() -> list[str]:
-    try:
-        toolchain.check_platform()
-        toolchain.check_go()
-        toolchain.find_headers()
-    except toolchain.BuildError as error:
-        raise SystemExit(f"error: {error}") from None
+    toolchain.require()
     return [toolchain.ZIG_REQUIREMENT] if toolchain.needs_zig() else []

@@ -143,3 +143,17 @@ def _zig() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).with_name("zig")
+
+
+def require() -> None:
+    """Says what is missing before anything is downloaded or compiled."""
+    try:
+        check_platform()
+        check_go()
+        find_headers()
+    except BuildError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    require()

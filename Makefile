@@ -1,0 +1,140 @@
+# Needs Go, Python 3.10 or later with its headers, and make. Everything else is installed into
+# .venv and build.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := build/bin
+PY := $(VENV)/bin/python
+MACHINE := $(shell uname -m)
+SERVER := $(BIN)/nats-server
+SERVER_OLDEST := $(BIN)/nats-server-oldest
+GO_PACKAGES := ./core/... ./pybind/... ./examples/...
+PYTHON_SOURCES := setup.py pybind/extbuild python tests examples
+EXTBUILD := PYTHONPATH=pybind $(PY) -m extbuild
+
+# Only the race detector and the extension need a C compiler; zig is one that pip can install.
+ifeq ($(shell command -v gcc || command -v cc || command -v clang),)
+ZIG := $(VENV)/.wheel
+export CC = $(CURDIR)/$(PY) -m ziglang cc
+endif
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: venv
+venv: $(VENV)/.dev ## Create .venv with the locked development requirements
+
+$(VENV)/.dev: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: natslease needs Python 3.10 or later, not " + sys.version.split()[0])'
+	@PYTHONPATH=pybind $(PYTHON) -m extbuild.toolchain
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.%: requirements/%.txt $(VENV)/.dev
+	$(PY) -m pip install --quiet -r $<
+	@touch $@
+
+# The editable install is only metadata and a path; the extension is built by extbuild.
+$(VENV)/.editable: $(VENV)/.dev $(ZIG) pyproject.toml setup.py python/natslease/_version.py
+	$(PY) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/.editable ## Build the extension in place, if its sources changed, and install the checkout
+	@$(EXTBUILD)
+
+.PHONY: servers
+servers: $(SERVER) $(SERVER_OLDEST) ## Build the newest and the oldest supported nats-server
+
+$(SERVER): go.mod go.sum
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags='-s -w' -o $@ github.com/nats-io/nats-server/v2
+	@touch $@
+
+$(SERVER_OLDEST): tests/tools/nats-server-oldest/go.mod tests/tools/nats-server-oldest/go.sum
+	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
+	@touch $@
+
+$(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -o $(CURDIR)/$(BIN)/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+	@touch $@
+
+.PHONY: test
+test: lint test-go test-wasm test-python test-pythons test-wheel test-demo test-bench ## Run everything that CI runs
+
+.PHONY: test-go
+test-go: $(ZIG) ## Run the Go tests under the race detector
+	go vet $(GO_PACKAGES)
+	go test -race $(GO_PACKAGES)
+
+.PHONY: test-wasm
+test-wasm: ## Check that the core compiles for js/wasm
+	GOOS=js GOARCH=wasm go build ./core/...
+
+.PHONY: test-python
+test-python: build servers ## Run the Python tests against the newest and the oldest nats-server
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
+
+.PHONY: test-pythons
+test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found
+	$(PY) tests/tools/everywhere.py
+
+.PHONY: wheel
+wheel: $(VENV)/.editable $(VENV)/.wheel ## Build this machine's wheel with zig cc (glibc 2.17) into dist
+	rm -f dist/natslease-*.whl
+	NATSLEASE_TARGET=$(MACHINE)-linux-gnu.2.17 $(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	$(PY) tests/tools/check_wheel.py dist/natslease-*.whl
+
+.PHONY: test-wheel
+test-wheel: wheel servers ## Install the wheel where there is no Go and no compiler, and try it
+	$(PY) tests/tools/everywhere.py --wheel $(CURDIR)/$$(echo dist/natslease-*.whl)
+
+.PHONY: lint
+lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy
+	@unformatted=$$($(BIN)/gofumpt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofumpt: run make format for"; echo "$$unformatted"; exit 1; fi
+	go vet $(GO_PACKAGES)
+	$(BIN)/staticcheck $(GO_PACKAGES)
+	$(PY) -m ruff check $(PYTHON_SOURCES)
+	$(PY) -m ruff format --check $(PYTHON_SOURCES)
+	$(PY) -m mypy
+
+.PHONY: format
+format: venv $(BIN)/.lint ## Format the Go and the Python code
+	$(BIN)/gofumpt -l -w $$(git ls-files --cached --others --exclude-standard '*.go')
+	$(PY) -m ruff check --fix-only --quiet $(PYTHON_SOURCES)
+	$(PY) -m ruff format $(PYTHON_SOURCES)
+
+.PHONY: demo
+demo: build servers ## Publish 20,000 tasks, drain them with 4 processes, freeze the server meanwhile
+	$(PY) examples/demo
+
+.PHONY: test-demo
+test-demo: build servers
+	$(PY) examples/demo --short
+
+.PHONY: bench
+bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py and natsrpy
+	$(PY) tests/bench
+
+.PHONY: test-bench
+test-bench: build servers $(VENV)/.bench
+	$(PY) tests/bench --short
+
+.PHONY: lock
+lock: venv ## Renew the locked Python requirements
+	$(PY) -m pip install --quiet uv
+	cd requirements; set --; for name in dev wheel bench; do \
+		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
+		set -- "$$@" -c $$name.txt; done
+
+.PHONY: clean
+clean: ## Remove what make made
+	rm -rf build dist $(VENV) python/*.egg-info python/natslease/_natslease.abi3.so

@@ -1,0 +1,50 @@
+"""What a shared object asks of the system that loads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from elftools.elf.elffile import ELFFile
+
+
+class Library(NamedTuple):
+    """The loader's view of a shared object."""
+
+    size: int
+    needed: tuple[str, ...]
+    """Names of the libraries it links."""
+    glibc: tuple[int, ...]
+    """The newest glibc whose symbols it uses."""
+    undefined: frozenset[str]
+    """Symbols that another object must provide."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size / 2**20:.1f} MiB, needs {' '.join(self.needed)}, "
+            f"glibc {'.'.join(map(str, self.glibc))}"
+        )
+
+
+def describe(path: Path) -> Library:
+    """Reads the dynamic section, the version requirements and the dynamic symbols."""
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        needed = tuple(
+            tag.needed
+            for tag in elf.get_section_by_name(".dynamic").iter_tags()
+            if tag.entry.d_tag == "DT_NEEDED"
+        )
+        versions = [
+            tuple(map(int, re.findall(r"\d+", auxiliary.name)))
+            for _, auxiliaries in elf.get_section_by_name(".gnu.version_r").iter_versions()
+            for auxiliary in auxiliaries
+            if auxiliary.name.startswith("GLIBC_2")
+        ]
+        undefined = frozenset(
+            symbol.name
+            for symbol in elf.get_section_by_name(".dynsym").iter_symbols()
+            if symbol.entry.st_shndx == "SHN_UNDEF" and symbol.name
+        )
+    return Library(path.stat().st_size, needed, max(versions), undefined)

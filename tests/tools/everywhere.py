@@ -1,0 +1,102 @@
+"""Runs smoke.py on every supported CPython of this machine.
+
+Without arguments the extension of this checkout is tried; with a wheel, that wheel, installed in
+an empty environment whose PATH has neither Go nor a C compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pythons
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "build" / "bin" / "nats-server"
+SMOKE = Path(__file__).with_name("smoke.py")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheel", type=Path, help="the wheel to install and try")
+    wheel: Path | None = parser.parse_args().wheel
+    failed = 0
+    interpreters = pythons.find()
+    with _server() as url:
+        for interpreter in interpreters:
+            began = time.monotonic()
+            problem = _try(interpreter, url, wheel)
+            failed += bool(problem)
+            print(
+                f"{interpreter}: {problem or 'round trip ok'}, {time.monotonic() - began:.1f} s",
+                flush=True,
+            )
+    print(f"{len(interpreters) - failed} passed, {failed} failed")
+    return 1 if failed or not interpreters else 0
+
+
+def _try(interpreter: pythons.Interpreter, url: str, wheel: Path | None) -> str:
+    """What went wrong, or an empty string."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, environment = interpreter.executable, {"PATH": "", "PYTHONWARNINGS": "error"}
+        if wheel is None:
+            environment["PYTHONPATH"] = str(ROOT / "python")
+        else:
+            program = Path(folder, "venv", "bin", "python")
+            for command in (
+                [interpreter.executable, "-m", "venv", "--without-pip", Path(folder, "venv")],
+                # This environment's pip: the empty one needs none, and no index.
+                [sys.executable, "-m", "pip", "--python", program, "install", "--quiet"]
+                + ["--no-index", "--no-compile", wheel],
+            ):
+                problem = _run(command, dict(os.environ), folder)
+                if problem:
+                    return problem
+        return _run([program, SMOKE, url], environment, folder)
+
+
+def _run(command: list[str | Path], environment: dict[str, str], folder: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    return f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """A server on a free port, with its store in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [SERVER, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", folder]
+            + ["--ports_file_dir", folder],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield _wait_for_url(Path(folder), process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for_url(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        for ports in folder.glob("*.ports"):
+            if text := ports.read_text():
+                return str(json.loads(text)["nats"][0])
+        time.sleep(0.02)
+    raise SystemExit(f"{SERVER} did not start")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
