@@ -131,7 +131,7 @@ test-bench: build servers $(VENV)/.bench
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
-	cd requirements; set --; for name in dev wheel bench; do \
+	@cd requirements; set --; for name in dev wheel bench; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
 		set -- "$$@" -c $$name.txt; done
 

@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
-from extbuild import extension, patch, toolchain
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+
+from extbuild import extension, patch, toolchain
 
 
 class Build(build):

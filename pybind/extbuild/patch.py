@@ -7,7 +7,7 @@ that a new release of either generator stops the build instead of changing what 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import NamedTuple
 
 # The oldest CPython whose stable ABI is used: 3.10.
@@ -29,7 +29,7 @@ class _Edit(NamedTuple):
     why: str
     pattern: str
     replacement: str
-    count: int = 1
+    times: int = 1
 
 
 # gopy writes C for the full API of the Python that runs it, and links that Python's library.
@@ -53,7 +53,7 @@ _GO_EDITS = (
         "PyComplex_AsCComplex is not in the stable ABI",
         r"^func complex(?:64|128)(?:GoToPy|PyToGo)\(.*?^\}\n\n",
         "",
-        count=4,
+        times=4,
     ),
     _Edit(
         "no goroutine is started before the first operation",
@@ -104,11 +104,9 @@ def patch_go(source: str, *, include: str) -> str:
     if any(c in include for c in "\"'\\\n"):
         raise PatchError(f"quotes or backslashes in the path of Python.h: {include}")
     source = _apply(source, _GO_EDITS, limited_api=LIMITED_API, include=f'"-I{include}"')
-    kept = set(re.findall(r"^//export (\w+)$", source, re.M)) & wanted(source)
+    kept = {name for name in re.findall(r"^//export (\w+)$", source, re.M) if _is_wanted(name)}
     _require_support(kept, "Go")
-    return re.sub(
-        r"^//export (\w+)\n", lambda m: m[0] if m[1] in kept else "", source, flags=re.M
-    )
+    return re.sub(r"^//export (\w+)\n", lambda m: m[0] if m[1] in kept else "", source, flags=re.M)
 
 
 def patch_stubs(source: str, *, name: str) -> str:
@@ -137,11 +135,6 @@ def patch_c(source: str) -> str:
     return _apply(source, _C_EDITS)
 
 
-def wanted(source: str) -> Set[str]:
-    """Names of the exported Go functions in ``source`` that Python is to see."""
-    return {name for name in re.findall(r"^//export (\w+)$", source, re.M) if _is_wanted(name)}
-
-
 def _is_wanted(name: str) -> bool:
     return name in _SUPPORT or name.startswith(_PACKAGE_PREFIX)
 
@@ -159,12 +152,15 @@ def _apply(source: str, edits: tuple[_Edit, ...], **values: str) -> str:
         # Only these two patterns and replacements have fields; the others are full of braces.
         pattern = edit.pattern.replace("{name}", re.escape(values.get("name", "")))
         replacement = edit.replacement.format(**values)
-        source, count = re.subn(
-            pattern, lambda _, text=replacement: text, source, flags=re.M | re.S
-        )
-        if count != edit.count:
+        # A function's result is taken as it is; in a string backslashes would be escapes.
+        source, count = re.subn(pattern, _constant(replacement), source, flags=re.M | re.S)
+        if count != edit.times:
             raise PatchError(
-                f"expected {edit.count} of {edit.pattern!r} in the generated code, found {count} "
+                f"expected {edit.times} of {edit.pattern!r} in the generated code, found {count} "
                 f"({edit.why})"
             )
     return source
+
+
+def _constant(text: str) -> Callable[[re.Match[str]], str]:
+    return lambda _: text

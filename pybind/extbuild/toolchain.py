@@ -90,9 +90,7 @@ def find_compiler() -> Compiler:
     target = os.environ.get(TARGET_VARIABLE, f"{machine}-linux-gnu.2.17")
     match = re.fullmatch(r"(\w+)-linux-gnu\.2\.(\d+)", target)
     if match is None:
-        raise BuildError(
-            f"{TARGET_VARIABLE}={target} is not of the form {machine}-linux-gnu.2.17"
-        )
+        raise BuildError(f"{TARGET_VARIABLE}={target} is not of the form {machine}-linux-gnu.2.17")
     machine, glibc = match.groups()
     tag = f"manylinux_2_{glibc}_{machine}"
     if glibc == "17":

@@ -1,4 +1,4 @@
-"""Checks what a wheel promises: its tags, its size, its one library, the oldest glibc, the stable ABI."""
+"""Checks what a wheel promises: its tags, size, one library, oldest glibc and the stable ABI."""
 
 from __future__ import annotations
 

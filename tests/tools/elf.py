@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.sections import SymbolTableSection
 
 
 class Library(NamedTuple):
@@ -31,20 +34,27 @@ def describe(path: Path) -> Library:
     """Reads the dynamic section, the version requirements and the dynamic symbols."""
     with path.open("rb") as file:
         elf = ELFFile(file)
+        dynamic = elf.get_section_by_name(".dynamic")
+        requirements = elf.get_section_by_name(".gnu.version_r")
+        symbols = elf.get_section_by_name(".dynsym")
+        assert isinstance(dynamic, DynamicSection)
+        assert isinstance(requirements, GNUVerNeedSection)
+        assert isinstance(symbols, SymbolTableSection)
+        # The attribute is set for this kind of tag only, so the library does not declare it.
         needed = tuple(
-            tag.needed
-            for tag in elf.get_section_by_name(".dynamic").iter_tags()
+            str(tag.needed)  # type: ignore[attr-defined]
+            for tag in dynamic.iter_tags()
             if tag.entry.d_tag == "DT_NEEDED"
         )
         versions = [
             tuple(map(int, re.findall(r"\d+", auxiliary.name)))
-            for _, auxiliaries in elf.get_section_by_name(".gnu.version_r").iter_versions()
+            for _, auxiliaries in requirements.iter_versions()
             for auxiliary in auxiliaries
             if auxiliary.name.startswith("GLIBC_2")
         ]
         undefined = frozenset(
             symbol.name
-            for symbol in elf.get_section_by_name(".dynsym").iter_symbols()
+            for symbol in symbols.iter_symbols()
             if symbol.entry.st_shndx == "SHN_UNDEF" and symbol.name
         )
     return Library(path.stat().st_size, needed, max(versions), undefined)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +21,9 @@ import pythons
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "build" / "bin" / "nats-server"
 SMOKE = Path(__file__).with_name("smoke.py")
+_FREE_PORT = ("-a", "127.0.0.1", "-p", "-1")
+_STRICT = ("-W", "error")
+_INSTALL = ("install", "--quiet", "--no-index", "--no-compile")
 
 
 def main() -> int:
@@ -46,26 +48,29 @@ def main() -> int:
 def _try(interpreter: pythons.Interpreter, url: str, wheel: Path | None) -> str:
     """What went wrong, or an empty string."""
     with tempfile.TemporaryDirectory() as folder:
-        program, environment = interpreter.executable, {"PATH": "", "PYTHONWARNINGS": "error"}
         if wheel is None:
-            environment["PYTHONPATH"] = str(ROOT / "python")
-        else:
-            program = Path(folder, "venv", "bin", "python")
-            for command in (
-                [interpreter.executable, "-m", "venv", "--without-pip", Path(folder, "venv")],
-                # This environment's pip: the empty one needs none, and no index.
-                [sys.executable, "-m", "pip", "--python", program, "install", "--quiet"]
-                + ["--no-index", "--no-compile", wheel],
-            ):
-                problem = _run(command, dict(os.environ), folder)
-                if problem:
-                    return problem
-        return _run([program, SMOKE, url], environment, folder)
+            environment = {"PYTHONPATH": str(ROOT / "python")}
+            return _run([interpreter.executable, *_STRICT, SMOKE, url], folder, environment)
+        program = Path(folder, "venv", "bin", "python")
+        return (
+            _run([interpreter.executable, "-m", "venv", "--without-pip", "venv"], folder)
+            # This environment's pip: the empty one needs none, and no index.
+            or _run([sys.executable, "-m", "pip", "--python", program, *_INSTALL, wheel], folder)
+            or _run([program, *_STRICT, SMOKE, url], folder)
+        )
 
 
-def _run(command: list[str | Path], environment: dict[str, str], folder: str) -> str:
+def _run(
+    command: Sequence[str | Path], folder: str, environment: Mapping[str, str] | None = None
+) -> str:
+    """Runs a command that can find no other program; returns what went wrong, or nothing."""
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={"PATH": folder, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode == 0:
         return ""
@@ -77,8 +82,7 @@ def _server() -> Iterator[str]:
     """A server on a free port, with its store in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [SERVER, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", folder]
-            + ["--ports_file_dir", folder],
+            [SERVER, *_FREE_PORT, "-js", "-sd", folder, "--ports_file_dir", folder],
             stderr=subprocess.DEVNULL,
         )
         try:
