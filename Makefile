@@ -12,8 +12,10 @@ PY := $(VENV)/bin/python
 MACHINE := $(shell uname -m)
 SERVER := $(BIN)/nats-server
 SERVER_OLDEST := $(BIN)/nats-server-oldest
-GO_PACKAGES := ./core/... ./pybind/... ./examples/...
 PYTHON_SOURCES := setup.py pybind/extbuild python tests examples
+DEMO := $(wildcard examples/demo)
+BENCH := $(wildcard tests/bench)
+SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench)
 EXTBUILD := PYTHONPATH=pybind $(PY) -m extbuild
 
 # Only the race detector and the extension need a C compiler; zig is one that pip can install.
@@ -66,12 +68,12 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-pythons test-wheel test-demo test-bench ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-pythons test-wheel $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
-	go vet $(GO_PACKAGES)
-	go test -race $(GO_PACKAGES)
+	go vet ./...
+	go test -race ./...
 
 .PHONY: test-wasm
 test-wasm: ## Check that the core compiles for js/wasm
@@ -88,20 +90,20 @@ test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 f
 
 .PHONY: wheel
 wheel: $(VENV)/.editable $(VENV)/.wheel ## Build this machine's wheel with zig cc (glibc 2.17) into dist
-	rm -f dist/natslease-*.whl
+	rm -f dist/natslease-*_$(MACHINE).whl
 	NATSLEASE_TARGET=$(MACHINE)-linux-gnu.2.17 $(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
-	$(PY) tests/tools/check_wheel.py dist/natslease-*.whl
+	$(PY) tests/tools/check_wheel.py dist/natslease-*_$(MACHINE).whl
 
 .PHONY: test-wheel
 test-wheel: wheel servers ## Install the wheel where there is no Go and no compiler, and try it
-	$(PY) tests/tools/everywhere.py --wheel $(CURDIR)/$$(echo dist/natslease-*.whl)
+	$(PY) tests/tools/everywhere.py --wheel $(CURDIR)/$$(echo dist/natslease-*_$(MACHINE).whl)
 
 .PHONY: lint
 lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy
 	@unformatted=$$($(BIN)/gofumpt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt: run make format for"; echo "$$unformatted"; exit 1; fi
-	go vet $(GO_PACKAGES)
-	$(BIN)/staticcheck $(GO_PACKAGES)
+	go vet ./...
+	$(BIN)/staticcheck ./...
 	$(PY) -m ruff check $(PYTHON_SOURCES)
 	$(PY) -m ruff format --check $(PYTHON_SOURCES)
 	$(PY) -m mypy
@@ -114,19 +116,19 @@ format: venv $(BIN)/.lint ## Format the Go and the Python code
 
 .PHONY: demo
 demo: build servers ## Publish 20,000 tasks, drain them with 4 processes, freeze the server meanwhile
-	$(PY) examples/demo
+	$(PY) $(DEMO)
 
 .PHONY: test-demo
 test-demo: build servers
-	$(PY) examples/demo --short
+	$(PY) $(DEMO) --short
 
 .PHONY: bench
 bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py and natsrpy
-	$(PY) tests/bench
+	$(PY) $(BENCH)
 
 .PHONY: test-bench
 test-bench: build servers $(VENV)/.bench
-	$(PY) tests/bench --short
+	$(PY) $(BENCH) --short
 
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from elf import describe
+import elf
 
 MAX_SIZE = 8 * 2**20
 OLDEST_GLIBC = (2, 17)
@@ -23,10 +23,12 @@ def main(wheel: Path) -> int:
         if libraries != ["natslease/_natslease.abi3.so"]:
             problems.append(f"its libraries are {libraries}")
         for name in libraries:
-            library = describe(Path(archive.extract(name, folder)))
+            library = elf.describe(Path(archive.extract(name, folder)))
             print(f"{name}: {library}")
             if library.size > MAX_SIZE:
                 problems.append(f"{name} is larger than {MAX_SIZE / 2**20:.0f} MiB")
+            if not elf.LIBC.issuperset(library.needed):
+                problems.append(f"{name} links more than libc")
             if library.glibc > OLDEST_GLIBC:
                 problems.append(f"{name} needs a newer glibc than 2.17")
     for tool, *arguments in (("auditwheel", "show"), ("abi3audit", "--strict", "--summary")):

@@ -11,6 +11,17 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.sections import SymbolTableSection
 
+# All that glibc calls libc, before and since it became one library (2.34).
+LIBC = frozenset(
+    {
+        "ld-linux-aarch64.so.1",
+        "ld-linux-x86-64.so.2",
+        "libc.so.6",
+        "libdl.so.2",
+        "libpthread.so.0",
+    }
+)
+
 
 class Library(NamedTuple):
     """The loader's view of a shared object."""
