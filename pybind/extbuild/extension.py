@@ -123,7 +123,8 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             "-buildvcs=false",
             "-trimpath",
             "-tags=netgo,osusergo",
-            "-ldflags=-s -w",
+            # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
+            "-ldflags=-s -w -extldflags=-Wl,--strip-all",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],
