@@ -33,7 +33,8 @@ def build() -> Path:
     compiler = toolchain.find_compiler()
     headers = toolchain.find_headers()
     work = _WORK / f"{compiler.goarch}-{compiler.platform_tag or 'native'}"
-    with _locked(work):
+    with _locked():
+        work.mkdir(exist_ok=True)
         library, stamp = work / FILENAME, work / "stamp"
         digest = _digest([go_version, *compiler[:2], str(headers), version("pybindgen")])
         if library.is_file() and stamp.is_file() and stamp.read_text() == digest:
@@ -76,10 +77,10 @@ def _digest(facts: Iterable[str]) -> str:
 
 
 @contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Lets one process at a time build in ``work``: pip and make may be run side by side."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
+def _locked() -> Iterator[None]:
+    """Lets one process at a time build in this checkout: pip and make may be run side by side."""
+    _WORK.mkdir(parents=True, exist_ok=True)
+    with (_WORK / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
