@@ -2,6 +2,7 @@ package natslease
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -11,20 +12,23 @@ import (
 type bounds struct {
 	places  *semaphore.Weighted
 	longest time.Duration
+	taken   atomic.Int64
 }
 
-func newBounds(limit int, longest time.Duration) bounds {
-	return bounds{places: semaphore.NewWeighted(int64(limit)), longest: longest}
+func newBounds(limit int, longest time.Duration) *bounds {
+	return &bounds{places: semaphore.NewWeighted(int64(limit)), longest: longest}
 }
 
 // enter takes a place; leave gives it back.
-func (b bounds) enter(ctx context.Context) error {
+func (b *bounds) enter(ctx context.Context) error {
 	if b.places.TryAcquire(1) {
+		b.taken.Add(1)
 		return nil
 	}
 	patience, cancel := context.WithTimeout(ctx, b.longest)
 	defer cancel()
 	if b.places.Acquire(patience, 1) == nil {
+		b.taken.Add(1)
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -36,4 +40,7 @@ func (b bounds) enter(ctx context.Context) error {
 	return e
 }
 
-func (b bounds) leave() { b.places.Release(1) }
+func (b *bounds) leave() {
+	b.taken.Add(-1)
+	b.places.Release(1)
+}

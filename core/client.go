@@ -62,7 +62,7 @@ func (c *Client) Close(ctx context.Context) error {
 }
 
 // begin gives a call its deadline and its place among the calls in flight; what it returns gives both back.
-func (c *Client) begin(ctx context.Context, in bounds) (context.Context, func(), error) {
+func (c *Client) begin(ctx context.Context, in *bounds) (context.Context, func(), error) {
 	if c.closed.Load() {
 		return nil, nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another")
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 // lateHold is how long a task that nobody waits for stays for the next reserve before it is given back.
@@ -19,24 +17,34 @@ const factsAge = time.Minute
 type feedKey struct{ stream, consumer string }
 
 // feed is where a consumer's deliveries come in. JetStream delivers under the stream's subject, so a delivery cannot be
-// told to belong to one pull or another; the tasks of one consumer are interchangeable, and go to the calls that wait
+// told to belong to one call or another; the tasks of one consumer are interchangeable, and go to the calls that wait
 // for that consumer, first come first served.
 type feed struct {
 	hub *hub
 	feedKey
 
-	inquiry singleflight.Group
+	answers rounds[consumerAnswer] // to what the server is asked about the consumer
 
 	mu         sync.Mutex
 	facts      consumerFacts
 	waiters    []*reservation
 	late       []*Lease
 	returnLate *time.Timer
-	pulls      map[*pull]struct{} // those that are out
-	credit     int                // tasks that they may still bring
-	drained    chan struct{}      // closed when no pull is out; nil while nobody waits for that
-	unsaturate time.Time          // until then "empty" needs no further proof
+	pull       *pull         // the one that is out
+	maxBatch   int           // that the consumer allows; 0 while it has refused none
+	maxExpires time.Duration // likewise
+	ticker     *time.Timer
+	pace       pacing
+	drained    chan struct{} // closed when no pull is out; nil while nobody waits for that
 	closed     bool
+}
+
+func newFeed(h *hub, key feedKey) *feed {
+	f := &feed{hub: h, feedKey: key}
+	f.pace.quiet = true
+	f.answers.spawn = func(g func(ctx context.Context)) bool { return h.spawn(h.cfg.Timeout, g) }
+	f.answers.run = f.ask
+	return f
 }
 
 // consumerFacts is what the server has said of the consumer.
@@ -45,19 +53,27 @@ type consumerFacts struct {
 	ackWait       time.Duration
 	maxDeliver    int
 	maxAckPending int
+	subjects      []string // of the messages that it delivers
 }
 
 // deliver gives a task to the first call that has room for it, or keeps it for the next.
-func (f *feed) deliver(l *Lease) {
+func (f *feed) deliver(s *session, l *Lease) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.credit--
-	f.dropFilledPulls()
-	if f.hand(l) {
+	f.stir()
+	if !f.hand(l) {
+		f.hub.counter.late.Add(1)
+		f.keepLate(l)
+	}
+	p := f.pull
+	if p == nil || p.session != s {
 		return
 	}
-	f.hub.counter.late.Add(1)
-	f.keepLate(l)
+	p.brought++
+	if p.left--; p.left == 0 {
+		f.end(p) // the server says nothing more about a pull that is filled
+		f.pump()
+	}
 }
 
 // hand gives l to a waiting call; f.mu is held.
@@ -119,23 +135,40 @@ func (f *feed) takeLate(n int) []*Lease {
 	if len(f.late) == 0 {
 		return nil
 	}
+	if ackWait := f.facts.ackWait; ackWait > 0 {
+		oldest := time.Now().Add(-ackWait)
+		f.late = slices.DeleteFunc(f.late, func(l *Lease) bool { return l.received.Before(oldest) })
+	}
 	n = min(n, len(f.late))
 	taken := slices.Clone(f.late[:n])
 	f.late = slices.Delete(f.late, 0, n)
-	if len(f.late) == 0 && f.returnLate != nil {
-		f.returnLate.Stop()
-		f.returnLate = nil
+	if len(f.late) == 0 {
+		f.stopReturnLate()
+	}
+	if n == 0 {
+		return nil
 	}
 	return taken
 }
 
-// drain prepares the feed for the end of its hub: it lets the pulls that are still out expire, because a pull whose
+// stopReturnLate takes back what keepLate has planned; f.mu is held.
+func (f *feed) stopReturnLate() {
+	if f.returnLate != nil {
+		f.returnLate.Stop()
+		f.returnLate = nil
+	}
+}
+
+// drain prepares the feed for the end of its hub: it lets the pull that is still out expire, because a pull whose
 // connection closes under it can lose its tasks until ack_wait, and gives back what has come for nobody.
 func (f *feed) drain(ctx context.Context) {
 	f.mu.Lock()
 	f.closed = true
+	if f.ticker != nil {
+		f.ticker.Stop()
+	}
 	drained := make(chan struct{})
-	if len(f.pulls) == 0 {
+	if f.pull == nil {
 		close(drained)
 	} else {
 		f.drained = drained
@@ -152,34 +185,48 @@ func (f *feed) drain(ctx context.Context) {
 	f.mu.Lock()
 	late := f.late
 	f.late = nil
-	if f.returnLate != nil {
-		f.returnLate.Stop()
-		f.returnLate = nil
-	}
+	f.stopReturnLate()
 	f.mu.Unlock()
 	if len(late) > 0 {
 		f.giveBack(ctx, late)
 	}
 }
 
-// consumerInfo asks about the consumer, and learns its clock from the answer.
-func (f *feed) consumerInfo(ctx context.Context) (*consumerInfo, *apiError, error) {
+// consumerAnswer is the server's answer to a question about a consumer: info, or its refusal.
+type consumerAnswer struct {
+	info    *consumerInfo
+	failure *apiError
+}
+
+// ask asks about the consumer, and learns its clock from the answer.
+func (f *feed) ask(ctx context.Context) (consumerAnswer, error) {
 	info := new(consumerInfo)
 	failure, err := f.hub.api(ctx, "CONSUMER.INFO."+f.stream+"."+f.consumer, nil, info)
 	if err == nil && failure == nil {
-		f.learn(info)
+		f.learn(ctx, info)
 	}
-	return info, failure, err
+	return consumerAnswer{info, failure}, err
 }
 
-// learn takes the consumer's clock and limits from what the server says.
-func (f *feed) learn(info *consumerInfo) {
+// learn takes the consumer's clock, limits and subjects from what the server says.
+func (f *feed) learn(ctx context.Context, info *consumerInfo) {
 	var c consumerConfig
 	if json.Unmarshal(info.Config, &c) != nil {
 		return
 	}
+	subjects := subjectsOf(&c, f.known().subjects)
+	if len(subjects) == 0 { // it delivers whatever the stream takes
+		var stream streamInfo
+		var config streamConfig
+		if failure, err := f.hub.api(ctx, "STREAM.INFO."+f.stream, nil, &stream); err == nil && failure == nil &&
+			json.Unmarshal(stream.Config, &config) == nil {
+			subjects = config.Subjects
+		}
+	}
 	f.mu.Lock()
-	f.facts = consumerFacts{learned: time.Now(), ackWait: c.AckWait, maxDeliver: c.MaxDeliver, maxAckPending: c.MaxAckPending}
+	f.facts = consumerFacts{
+		learned: time.Now(), ackWait: c.AckWait, maxDeliver: c.MaxDeliver, maxAckPending: c.MaxAckPending, subjects: subjects,
+	}
 	f.mu.Unlock()
 }
 
@@ -197,24 +244,16 @@ func (f *feed) inquire(ctx context.Context) {
 	if time.Since(facts.learned) < factsAge {
 		return
 	}
-	answer := f.inquiry.DoChan("", func() (any, error) {
-		asked := make(chan struct{})
-		if !f.hub.spawn(f.hub.cfg.Timeout, func(ctx context.Context) {
-			defer close(asked)
-			if _, failure, err := f.consumerInfo(ctx); err != nil || failure != nil {
-				f.hub.log.Debug("consumer info failed", "stream", f.stream, "consumer", f.consumer, "error", err)
-			}
-		}) {
-			close(asked)
-		}
-		<-asked
-		return nil, nil
-	})
-	if facts.learned.IsZero() {
-		select {
-		case <-answer:
-		case <-ctx.Done():
-		}
+	if !facts.learned.IsZero() {
+		f.answers.poke()
+		return
+	}
+	a, err := f.answers.do(ctx)
+	if CodeOf(err) == CodeClientClosed { // the last tasks are being given back, on nobody else's behalf
+		a, err = f.ask(ctx)
+	}
+	if err != nil || a.failure != nil {
+		f.hub.log.Debug("consumer info failed", "stream", f.stream, "consumer", f.consumer, "error", err)
 	}
 }
 

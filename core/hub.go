@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +34,8 @@ type hub struct {
 	last    *session // the newest session, alive or not, for Stats
 
 	breaker   *breaker
-	reserving bounds // calls of reserve, which may wait long
-	calling   bounds // all other calls
+	reserving *bounds // calls of reserve, which may wait long
+	calling   *bounds // all other calls
 	keeper    keeper
 	counter   counters
 }
@@ -90,13 +92,9 @@ func (h *hub) leave(ctx context.Context) error {
 func (h *hub) close(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
-	feeds := make([]*feed, 0, len(h.feeds))
-	for _, f := range h.feeds {
-		feeds = append(feeds, f)
-	}
 	h.mu.Unlock()
 	h.keeper.stop()
-	for _, f := range feeds {
+	for _, f := range h.allFeeds() {
 		f.drain(ctx)
 	}
 	h.finish()
@@ -209,10 +207,16 @@ func (h *hub) feed(stream, consumer string) *feed {
 	defer h.mu.Unlock()
 	f := h.feeds[key]
 	if f == nil {
-		f = &feed{hub: h, feedKey: key}
+		f = newFeed(h, key)
 		h.feeds[key] = f
 	}
 	return f
+}
+
+func (h *hub) allFeeds() []*feed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.feeds))
 }
 
 // spawn runs f on a goroutine that the hub owns; f must end soon after its context does.

@@ -184,6 +184,8 @@ type consumerConfig struct {
 	MaxDeliver    int           `json:"max_deliver"`
 	MaxAckPending int           `json:"max_ack_pending"`
 	FilterSubject string        `json:"filter_subject,omitempty"`
+
+	FilterSubjects []string `json:"filter_subjects,omitempty"`
 }
 
 type streamInfo struct {
@@ -206,6 +208,7 @@ type consumerInfo struct {
 	NumAckPending  uint64          `json:"num_ack_pending"`
 	NumRedelivered uint64          `json:"num_redelivered"`
 	NumWaiting     uint64          `json:"num_waiting"`
+	Paused         bool            `json:"paused"`
 	Cluster        *struct {
 		Leader string `json:"leader"`
 	} `json:"cluster"`

@@ -15,7 +15,7 @@ import (
 )
 
 // inFlight starts calls that the server has no answer to, and returns how they end.
-func inFlight(t *testing.T, q *natslease.Queue, n int) <-chan error {
+func inFlight(t *testing.T, c *natslease.Client, q *natslease.Queue, n int) <-chan error {
 	t.Helper()
 	ends := make(chan error, n)
 	var wg sync.WaitGroup
@@ -28,7 +28,8 @@ func inFlight(t *testing.T, q *natslease.Queue, n int) <-chan error {
 		})
 	}
 	t.Cleanup(wg.Wait)
-	awaitPulls(t, q, uint64(n))
+	require.Eventually(t, func() bool { return c.Stats().InFlight == n }, patience, time.Millisecond)
+	awaitPulls(t, q, 1)
 	return ends
 }
 
@@ -38,7 +39,7 @@ func TestPromise3NeverReconnects(t *testing.T) {
 	p := natstest.NewProxy(t, natstest.Start(t).Addr())
 	c := connectTo(t, p.URL())
 	q := existing(t, c, natslease.QueueConfig{})
-	ends := inFlight(t, q, 20)
+	ends := inFlight(t, c, q, 20)
 	cut := time.Now()
 	p.Cut()
 	for range 20 {
@@ -65,7 +66,7 @@ func TestPromise3SilenceIsNoticed(t *testing.T) {
 			p := natstest.StartProcess(t, natstest.Newest)
 			c := newClient(t, natslease.Config{Servers: []string{p.URL()}, SilenceTimeout: silence})
 			q := existing(t, c, natslease.QueueConfig{})
-			ends := inFlight(t, q, 3)
+			ends := inFlight(t, c, q, 3)
 			p.Freeze()
 			frozen := time.Now()
 			if silence == 0 {
@@ -119,7 +120,7 @@ func TestPromise3LameDuck(t *testing.T) {
 			p := natstest.StartProcess(t, natstest.Newest)
 			c := connectTo(t, p.URL())
 			q := existing(t, c, natslease.QueueConfig{})
-			ends := inFlight(t, q, 3)
+			ends := inFlight(t, c, q, 3)
 			announced := time.Now()
 			announce(p)
 			for range 3 {

@@ -8,66 +8,132 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// pull is one request for tasks that the server holds until it is filled, ended by a status, or expired. It may outlive
-// the call that sent it; the feed knows which pulls are out, because closing the connection under one can cost its
-// tasks an ack_wait. Its fields are guarded by feed.mu once it is open.
+const (
+	// shortestPull is how long a pull stays with the server at least: one without expiry is never answered when the
+	// consumer is at max_ack_pending.
+	shortestPull = 5 * time.Millisecond
+	// longestPull bounds how long a pull can outlive the calls that it was sent for; longer waits are several pulls.
+	longestPull = 2 * time.Second
+	// pullGrace is how long after its expiry a pull's status is still expected.
+	pullGrace = time.Second
+)
+
+// pull is one request for tasks that the server holds until it is filled, ended by a status, or expired. A consumer has
+// one at a time, on behalf of all calls that wait; it may outlive them, because closing the connection under a pull can
+// cost its tasks an ack_wait. Its fields are guarded by feed.mu.
 type pull struct {
-	feed    *feed
-	session *session
-	id      uint64
-	owner   *reservation // nil when its call has returned
-	batch   int
-	subject string
+	feed     *feed
+	session  *session
+	id       uint64
+	subject  string
+	sent     time.Time
+	expires  time.Time
+	left     int  // tasks that it may still bring
+	brought  int  // tasks that it has brought
+	listened bool // the queue's subjects were listened to before it was sent
 }
 
-// open registers p for the server's status.
-func (f *feed) open(p *pull) error {
-	id, err := p.session.register(p)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p.id = id
-	if f.closed {
-		p.session.unregister(id)
-		return newError(CodeClientClosed, OutcomeNotSent, "the client was closed")
-	}
-	if f.pulls == nil {
-		f.pulls = make(map[*pull]struct{})
-	}
-	f.pulls[p] = struct{}{}
-	f.credit += p.batch
-	p.owner.pull, p.owner.status = p, nil
-	return nil
-}
-
-// closePull forgets a pull that the server has ended with so many tasks undelivered; f.mu is held.
-func (f *feed) closePull(p *pull, undelivered int) {
-	if _, ok := f.pulls[p]; !ok {
+// pump sends the next pull, when calls wait, none is out, and it is time; f.mu is held.
+func (f *feed) pump() {
+	if f.pull != nil || f.closed {
 		return
 	}
-	delete(f.pulls, p)
-	p.session.unregister(p.id)
-	f.credit -= undelivered
-	f.dropFilledPulls()
-}
-
-// dropFilledPulls forgets the pulls that nobody waits for once no pull can be out any more: one that is filled ends
-// without a status. f.mu is held.
-func (f *feed) dropFilledPulls() {
-	if f.credit <= 0 {
-		for p := range f.pulls {
-			if p.owner == nil {
-				delete(f.pulls, p)
-				p.session.unregister(p.id)
-			}
+	now := time.Now()
+	var s *session
+	batch := 0
+	var until time.Time
+	for _, r := range f.waiters {
+		if r.over || r.err != nil || len(r.got) == r.want || s != nil && r.session != s {
+			continue
+		}
+		s = r.session
+		batch += r.want - len(r.got)
+		if u := r.pullUntil(now); u.After(until) {
+			until = u
 		}
 	}
-	if len(f.pulls) > 0 {
+	if batch == 0 {
 		return
 	}
-	f.credit = 0
+	if wait := f.pace.next.Sub(now); wait > 0 {
+		f.tickIn(wait)
+		return
+	}
+	batch = min(batch, MaxReserve)
+	if f.maxBatch > 0 {
+		batch = min(batch, f.maxBatch)
+	}
+	expires := max(until.Sub(now), time.Millisecond)
+	if f.maxExpires > 0 {
+		expires = min(expires, f.maxExpires)
+	}
+	f.sendPull(s, now, batch, min(expires, longestPull))
+}
+
+// sendPull needs f.mu.
+func (f *feed) sendPull(s *session, now time.Time, batch int, expires time.Duration) {
+	p := &pull{
+		feed: f, session: s, subject: f.hub.cfg.apiPrefix() + "CONSUMER.MSG.NEXT." + f.stream + "." + f.consumer,
+		sent: now, expires: now.Add(expires), left: batch,
+	}
+	if f.pace.quiet && expires < pacingInterval {
+		p.listened = f.listen(s)
+	}
+	request := make([]byte, 0, 64)
+	request = append(request, `{"batch":`...)
+	request = strconv.AppendInt(request, int64(batch), 10)
+	request = append(request, `,"expires":`...)
+	request = strconv.AppendInt(request, int64(expires), 10)
+	request = append(request, `,"no_wait":true}`...)
+	id, err := s.register(p)
+	if err == nil {
+		p.id = id
+		if err = s.publish(p.subject, s.subject(id, 0), nil, request); err != nil {
+			s.unregister(id)
+		}
+	}
+	if err != nil {
+		f.fail(s, asOperation("", err))
+		return
+	}
+	f.pull = p
+	f.tickIn(expires + pullGrace)
+}
+
+// tickIn has tick run in a while; f.mu is held.
+func (f *feed) tickIn(d time.Duration) {
+	if f.ticker == nil {
+		f.ticker = time.AfterFunc(d, f.tick)
+		return
+	}
+	f.ticker.Reset(d)
+}
+
+// tick sends what was to be sent later, and gives up a pull whose end the server did not tell.
+func (f *feed) tick() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.pull; p != nil && !time.Now().Before(p.expires.Add(pullGrace)) {
+		f.end(p)
+	}
+	f.pump()
+}
+
+// end forgets a pull that will bring no more, and finishes the calls that it brought something; f.mu is held.
+func (f *feed) end(p *pull) {
+	f.pull = nil
+	p.session.unregister(p.id)
+	for _, r := range f.waiters {
+		if len(r.got) > 0 {
+			r.finished = true
+			r.signal()
+		}
+	}
+	if p.brought > 0 {
+		f.pace.quiet = false
+		f.pace.next = time.Time{}
+		f.pace.wait = backoff{}
+	}
 	if f.drained != nil {
 		close(f.drained)
 		f.drained = nil
@@ -77,20 +143,58 @@ func (f *feed) dropFilledPulls() {
 // reply is the status with which the server ends the pull.
 func (p *pull) reply(_ int, m *nats.Msg) {
 	f := p.feed
-	undelivered, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
-	if err != nil {
-		undelivered = p.batch
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.closePull(p, undelivered)
-	if r := p.owner; r != nil {
-		r.status = &pullStatus{code: m.Header.Get("Status"), description: m.Header.Get("Description")}
-		r.signal()
+	if f.pull != p {
+		return
 	}
+	f.end(p)
+	status := pullStatus{code: m.Header.Get("Status"), description: m.Header.Get("Description")}
+	switch {
+	case status.empty():
+		if p.brought == 0 {
+			f.rest(p)
+			f.pace.wait = backoff{}
+		}
+		f.overdue(p.session)
+	case status.says("Requests Pending"): // others wait for what is there: asking again at once would spin
+		f.pace.next = time.Now().Add(f.pace.wait.delay())
+		f.overdue(p.session)
+	case status.limit("Exceeded MaxRequestBatch of ") > 0:
+		f.maxBatch = status.limit("Exceeded MaxRequestBatch of ")
+	case status.duration("Exceeded MaxRequestExpires of ") > 0:
+		f.maxExpires = status.duration("Exceeded MaxRequestExpires of ")
+	case status.says("Server Shutdown"):
+		go p.session.end(newError(CodeConnectionLost, OutcomeUnknown, "%s is shutting down", p.session.flight.server))
+		return
+	default:
+		f.pace.next = time.Now().Add(f.pace.wait.delay())
+		for _, r := range f.waiters {
+			if r.session == p.session && len(r.got) == 0 {
+				r.status = &status
+				r.signal()
+			}
+		}
+	}
+	f.pump()
+}
+
+// overdue tells the calls whose wait is over that there is nothing; f.mu is held.
+func (f *feed) overdue(s *session) {
+	soon := time.Now().Add(shortestPull)
 	for _, r := range f.waiters {
-		if len(r.got) > 0 {
-			r.short = true
+		if r.session == s && len(r.got) == 0 && !r.until.After(soon) {
+			r.over = true
+			r.signal()
+		}
+	}
+}
+
+// fail ends the calls that wait on a session; f.mu is held.
+func (f *feed) fail(s *session, err *Error) {
+	for _, r := range f.waiters {
+		if r.session == s && r.err == nil {
+			r.err = err
 			r.signal()
 		}
 	}
@@ -100,25 +204,44 @@ func (p *pull) denied(subject string, err *Error) bool {
 	if subject != p.subject {
 		return false
 	}
-	p.lost(err)
-	return true
-}
-
-func (p *pull) lost(err *Error) {
 	f := p.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.closePull(p, p.batch)
-	if r := p.owner; r != nil {
-		r.err = err
-		r.signal()
+	if f.pull == p {
+		f.end(p)
+		f.fail(p.session, err)
 	}
+	return true
+}
+
+// lost has nothing to do: see feed.sessionGone.
+func (p *pull) lost(*Error) {}
+
+// sessionGone fails the calls that wait on a session that has ended, after its last arrival.
+func (f *feed) sessionGone(s *session, cause *Error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pull != nil && f.pull.session == s {
+		f.end(f.pull)
+	}
+	if f.pace.sensor != nil && f.pace.sensor.session == s {
+		f.pace.sensor = nil
+	}
+	f.stir()
+	f.pace.next = time.Time{}
+	f.fail(s, cause)
+	f.pump() // for calls on the next session
 }
 
 // pullStatus is how the server ended a pull.
 type pullStatus struct {
 	code        string
 	description string
+}
+
+// empty tells whether the pull ended because there was nothing more.
+func (p pullStatus) empty() bool {
+	return p.is("404") || p.is("408") && p.description != "Requests Pending"
 }
 
 func (p pullStatus) is(code string) bool { return p.code == code }

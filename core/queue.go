@@ -159,7 +159,7 @@ func (q *Queue) ensureConsumer(ctx context.Context, conflict Conflict) (*consume
 			return nil, false, err
 		}
 		if failure == nil {
-			q.feed.learn(info)
+			q.feed.learn(ctx, info)
 			return info, true, nil
 		}
 		if failure.ErrCode != errCodeConsumerNameInUse && failure.ErrCode != errCodeConsumerExists {
@@ -187,7 +187,7 @@ func (q *Queue) ensureConsumer(ctx context.Context, conflict Conflict) (*consume
 	err = reconcile(conflict, "consumer "+q.cfg.Consumer, info.Config, have, want, func(merged json.RawMessage) (*apiError, error) {
 		failure, err := q.hub.api(ctx, create, createRequest{q.cfg.Stream, merged, "update"}, info)
 		if failure == nil && err == nil {
-			q.feed.learn(info)
+			q.feed.learn(ctx, info)
 		}
 		return failure, err
 	})
@@ -249,7 +249,8 @@ func (q *Queue) Info(ctx context.Context) (QueueInfo, error) {
 
 // consumerInfo asks about the consumer, and learns its clock from the answer.
 func (q *Queue) consumerInfo(ctx context.Context) (*consumerInfo, *apiError, error) {
-	return q.feed.consumerInfo(ctx)
+	a, err := q.feed.ask(ctx)
+	return a.info, a.failure, err
 }
 
 func (q *Queue) describe(s *streamInfo, c *consumerInfo) (QueueInfo, error) {

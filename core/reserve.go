@@ -3,31 +3,26 @@ package natslease
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 )
 
-const (
-	// MaxReserve is the most tasks that one reserve may ask for.
-	MaxReserve = 10_000
-	// shortestPull is how long a pull stays with the server at least: one without expiry is never answered when the
-	// consumer is at max_ack_pending.
-	shortestPull = 5 * time.Millisecond
-	// longestPull bounds how long a pull can outlive the call that sent it; longer waits are several pulls.
-	longestPull = 5 * time.Second
-	// saturationAge is how long "not saturated" is believed before the consumer is asked again.
-	saturationAge = 250 * time.Millisecond
-)
+// MaxReserve is the most tasks that one reserve may ask for.
+const MaxReserve = 10_000
 
 // reservation is one call of Reserve among the waiters of a feed. Its fields are guarded by feed.mu.
 type reservation struct {
-	want   int
-	got    []*Lease
-	pull   *pull       // the newest pull
-	status *pullStatus // how the server ended it; nil while it is out
-	short  bool        // a pull of this consumer ended: whoever has something need not wait for more
-	err    *Error
-	wake   chan struct{}
+	session  *session
+	want     int
+	until    time.Time // when its wait for the first task is over
+	deadline time.Time
+	tries    int // pulls that it was given after its wait, because there was something
+	got      []*Lease
+	finished bool        // the pull that brought something has ended: it need not wait for more
+	over     bool        // its wait is over, and nothing came
+	lagged   bool        // it has waited longer for the end of its pull
+	status   *pullStatus // what the server last answered, when it was neither tasks nor "nothing"
+	err      *Error
+	wake     chan struct{}
 }
 
 func (r *reservation) signal() {
@@ -35,6 +30,32 @@ func (r *reservation) signal() {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// pullUntil is when a pull for this call has to expire: before the call's deadline, so that the server has let go of it
+// when the call returns.
+func (r *reservation) pullUntil(now time.Time) time.Time {
+	left := r.deadline.Sub(now)
+	last := r.deadline.Add(-min(left/10, 50*time.Millisecond))
+	until := now.Add(shortestPull)
+	if r.until.After(until) {
+		until = r.until
+	}
+	if until.After(last) {
+		return last
+	}
+	return until
+}
+
+// again gives a call whose wait is over one more pull, each longer than the one before; false when it has had enough.
+func (r *reservation) again() bool {
+	if r.tries == 3 {
+		return false
+	}
+	r.tries++
+	r.over, r.lagged = false, false
+	r.until = time.Now().Add(time.Duration(r.tries) * 20 * time.Millisecond)
+	return true
 }
 
 // Reserve takes up to n tasks, waiting up to wait for the first; what is there at that moment is returned at once. No
@@ -61,12 +82,9 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 		return nil, inOperation(operation, err, OutcomeNotSent)
 	}
 	defer cancel()
-	leases := q.feed.takeLate(n)
-	if leases == nil {
-		leases, err = q.feed.reserve(ctx, n, time.Now().Add(wait))
-		if err != nil {
-			return nil, inOperation(operation, err, OutcomeUnknown)
-		}
+	leases, err := q.feed.reserve(ctx, n, wait)
+	if err != nil {
+		return nil, inOperation(operation, err, OutcomeUnknown)
 	}
 	if len(leases) > 0 {
 		q.feed.inquire(ctx)
@@ -81,212 +99,160 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 	return leases, nil
 }
 
-// reserve joins the feed's waiters until they have got what the call wants.
-func (f *feed) reserve(ctx context.Context, n int, until time.Time) ([]*Lease, error) {
+// reserve joins the feed's waiters until they have got what the call wants. Tasks that came too late for their call are
+// there without a session.
+func (f *feed) reserve(ctx context.Context, n int, wait time.Duration) ([]*Lease, error) {
+	until := time.Now().Add(wait)
+	if late := f.takeLate(n); late != nil {
+		return late, nil
+	}
 	s, err := f.hub.session(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if f.known().learned.IsZero() {
-		// The lease clock needs the consumer's configuration: it is asked for while the pull is out.
-		go f.inquire(ctx)
+		f.answers.poke() // the lease clock needs the consumer's configuration: it is asked for while the pull is out
 	}
-	r := &reservation{want: n, wake: make(chan struct{}, 1)}
-	f.join(r)
-	leases, err := f.await(ctx, s, r, until)
-	f.leave(r, err)
-	if err != nil {
+	if wait == 0 {
+		if known, err := f.recall(ctx, s); known || err != nil {
+			return nil, err
+		}
+	}
+	r := &reservation{session: s, want: n, until: until, wake: make(chan struct{}, 1)}
+	r.deadline, _ = ctx.Deadline()
+	if err := f.join(r); err != nil {
 		return nil, err
 	}
-	return leases, nil
+	return f.leave(r, f.await(ctx, r))
 }
 
-func (f *feed) join(r *reservation) {
+func (f *feed) join(r *reservation) error {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return newError(CodeClientClosed, OutcomeNotSent, "the client was closed")
+	}
+	if !r.session.alive() { // whoever joins from now on is told of the session's end
+		return r.session.lostBefore()
+	}
+	now := time.Now()
+	if f.pull == nil && f.pace.next.After(r.pullUntil(now)) && f.pace.next.After(r.deadline) {
+		return &Error{
+			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: f.pace.next.Sub(now),
+			Message: "the queue was empty or refused just now, and the deadline comes before it is asked again",
+		}
+	}
 	f.waiters = append(f.waiters, r)
-	f.mu.Unlock()
+	f.pump()
+	return nil
 }
 
-// leave takes r out of the waiters. What it got and does not return goes to the next one.
-func (f *feed) leave(r *reservation, err error) {
+// leave takes r out of the waiters, and returns what it got. A call that was cancelled leaves that to the next one.
+func (f *feed) leave(r *reservation, err error) ([]*Lease, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiters = slices.DeleteFunc(f.waiters, func(other *reservation) bool { return other == r })
-	if r.pull != nil {
-		r.pull.owner = nil
-		f.dropFilledPulls()
-	}
-	if err == nil {
-		return
+	if len(r.got) > 0 && CodeOf(err) != CodeCanceled {
+		return r.got, nil
 	}
 	for _, l := range r.got {
 		if !f.hand(l) {
 			f.keepLate(l)
 		}
 	}
+	return nil, err
 }
 
-// await sends pulls until there is something, or the queue is known to be empty, or the call's time is over.
-func (f *feed) await(ctx context.Context, s *session, r *reservation, until time.Time) ([]*Lease, error) {
-	batch := r.want
-	var longest time.Duration // set when the consumer allows less than longestPull
-	var wait backoff
+// await returns when r has got something, or it is known that there is nothing (nil, too), or with what went wrong.
+func (f *feed) await(ctx context.Context, r *reservation) error {
+	timer := time.NewTimer(max(time.Until(r.until), shortestPull))
+	defer timer.Stop()
+	var last pullStatus
 	for {
-		if err := f.ask(ctx, s, r, batch, until, longest); err != nil {
-			return nil, err
-		}
-		got, status, err := f.outcome(ctx, s, r)
-		if len(got) > 0 || err != nil {
-			return got, err
-		}
-		pause := time.Duration(0)
-		switch {
-		case status.is("404") || status.is("408") && status.description != "Requests Pending":
-			if time.Until(until) < shortestPull {
-				return f.empty(ctx)
-			}
-		case status.is("408"): // Requests Pending: others wait for what is there; asking again at once would spin
-			if pause = wait.delay(); time.Until(until) < pause {
-				return f.empty(ctx)
-			}
-		case status.limit("Exceeded MaxRequestBatch of ") > 0:
-			batch = status.limit("Exceeded MaxRequestBatch of ")
-		case status.duration("Exceeded MaxRequestExpires of ") > 0:
-			longest = status.duration("Exceeded MaxRequestExpires of ")
-		case status.says("Exceeded MaxWaiting"):
-			if pause = wait.delay(); !f.hasTime(ctx, pause) {
-				return nil, &Error{
-					Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: jittered(time.Second),
-					Message: "the consumer already has as many pulls waiting as its max_waiting allows",
-				}
-			}
-		case status.says("Leadership Change"):
-			pause = wait.delay()
-		case status.says("Server Shutdown"):
-			e := newError(CodeConnectionLost, OutcomeUnknown, "%s is shutting down", s.flight.server)
-			s.end(e)
-			return nil, e
-		case status.is("503"), status.says("Consumer Deleted"), status.says("Consumer is push based"):
-			if err := f.exists(ctx); err != nil {
-				return nil, err
-			}
-			pause = wait.delay()
-		default:
-			return nil, newError(CodeServer, OutcomeRejected, "the server refused the pull: %s %s", status.code, status.description)
-		}
-		if pause > 0 && !sleep(ctx, pause) {
-			return nil, newError(CodeQueueUnavailable, OutcomeUnknown, "the queue had no leader until the deadline (%s %s)", status.code, status.description)
-		}
-	}
-}
-
-func (f *feed) hasTime(ctx context.Context, d time.Duration) bool {
-	deadline, _ := ctx.Deadline()
-	return time.Until(deadline) > d
-}
-
-// ask sends the server a pull. The pull expires before the call's deadline, so that the server has let go of it
-// when the call returns.
-func (f *feed) ask(ctx context.Context, s *session, r *reservation, batch int, until time.Time, longest time.Duration) error {
-	deadline, _ := ctx.Deadline()
-	left := time.Until(deadline)
-	if left <= 0 {
-		return ctx.Err()
-	}
-	if longest <= 0 || longest > longestPull {
-		longest = longestPull
-	}
-	expires := min(max(time.Until(until), shortestPull), longest, max(left-min(left/10, 50*time.Millisecond), time.Millisecond))
-	p := &pull{feed: f, session: s, owner: r, batch: batch, subject: f.hub.cfg.apiPrefix() + "CONSUMER.MSG.NEXT." + f.stream + "." + f.consumer}
-	if err := f.open(p); err != nil {
-		return err
-	}
-	request := make([]byte, 0, 64)
-	request = append(request, `{"batch":`...)
-	request = strconv.AppendInt(request, int64(batch), 10)
-	request = append(request, `,"expires":`...)
-	request = strconv.AppendInt(request, int64(expires), 10)
-	request = append(request, `,"no_wait":true}`...)
-	if err := s.publish(p.subject, s.subject(p.id, 0), nil, request); err != nil {
-		f.mu.Lock()
-		f.closePull(p, p.batch)
-		f.mu.Unlock()
-		return err
-	}
-	return nil
-}
-
-// outcome waits until the pull that is out has brought all, some, or nothing.
-func (f *feed) outcome(ctx context.Context, s *session, r *reservation) ([]*Lease, pullStatus, error) {
-	for {
-		var ended bool
 		select {
 		case <-r.wake:
+		case <-timer.C:
+			if f.lags(r) {
+				timer.Reset(pullLag)
+				continue
+			}
 		case <-ctx.Done():
-			ended = true
+			return overdueReserve(ctx, r.session, last)
 		}
 		f.mu.Lock()
-		got, status, short, failure := r.got, r.status, r.short, r.err
-		if len(got) == r.want || len(got) > 0 && (short || status != nil || failure != nil || ended && ctx.Err() == context.DeadlineExceeded) {
-			// Full means that r no longer takes part; a partial result is closed here, under the lock.
-			r.want = len(got)
-			f.mu.Unlock()
-			return got, pullStatus{}, nil
-		}
+		done := len(r.got) == r.want || len(r.got) > 0 && r.finished
+		status, over, failure := r.status, r.over, r.err
+		r.status = nil
 		f.mu.Unlock()
 		switch {
+		case done:
+			return nil
 		case failure != nil:
-			return nil, pullStatus{}, failure
-		case ended:
-			return nil, pullStatus{}, s.overdue(ctx)
+			return failure
 		case status != nil:
-			return nil, *status, nil
+			last = *status
+			if err := f.refused(ctx, last); err != nil {
+				return err
+			}
+		case over:
+			if known, err := f.nothing(ctx, r); known || err != nil {
+				return err
+			}
+			timer.Reset(max(time.Until(r.until), shortestPull))
 		}
 	}
 }
 
-// empty answers "nothing there", after making sure that it is not max_ack_pending that keeps tasks back: the server
-// then answers a pull exactly as if the queue were empty.
-func (f *feed) empty(ctx context.Context) ([]*Lease, error) {
+// pullLag is for how long after its expiry a call waits for the server's word on its pull.
+const pullLag = 20 * time.Millisecond
+
+// lags ends the wait of a call whose time is over, unless a pull that ends with it has not been heard of yet.
+func (f *feed) lags(r *reservation) bool {
 	f.mu.Lock()
-	sure := time.Now().Before(f.unsaturate)
-	f.mu.Unlock()
-	if sure {
-		return nil, nil
+	defer f.mu.Unlock()
+	if f.pull != nil && !r.lagged && f.pull.expires.Before(time.Now().Add(shortestPull)) {
+		r.lagged = true
+		return true
 	}
-	info, failure, err := f.consumerInfo(ctx)
-	if CodeOf(err) == CodePermissionDenied {
-		return nil, nil // it may not be asked about
+	r.over = len(r.got) == 0
+	return false
+}
+
+// refused finds out why the server refused a pull; nil means that it is sent again.
+func (f *feed) refused(ctx context.Context, status pullStatus) error {
+	switch {
+	case status.says("Exceeded MaxWaiting"), status.says("Leadership Change"):
+		return nil
+	case status.is("503"), status.says("Consumer Deleted"), status.says("Consumer is push based"):
+		return f.exists(ctx)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if failure != nil {
-		return nil, failure.asError()
-	}
-	if limit := f.known().maxAckPending; limit > 0 && info.NumAckPending >= uint64(limit) && info.NumPending > 0 {
-		return nil, &Error{
-			Code: CodeSaturated, Outcome: OutcomeRejected, RetryAfter: jittered(time.Second),
-			Message: "all " + strconv.Itoa(limit) + " leases that max_ack_pending allows are out, and " +
-				strconv.FormatUint(info.NumPending, 10) + " tasks wait: settle leases, or raise max_ack_pending",
+	return newError(CodeServer, OutcomeRejected, "the server refused the pull: %s %s", status.code, status.description)
+}
+
+// overdueReserve is the error of a call whose context ended, after what the server last answered.
+func overdueReserve(ctx context.Context, s *session, last pullStatus) *Error {
+	switch {
+	case ctx.Err() != context.DeadlineExceeded, last.code == "":
+		return s.overdue(ctx)
+	case last.says("Exceeded MaxWaiting"):
+		return &Error{
+			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: jittered(time.Second),
+			Message: "the consumer already has as many pulls waiting as its max_waiting allows",
 		}
 	}
-	f.mu.Lock()
-	f.unsaturate = time.Now().Add(saturationAge)
-	f.mu.Unlock()
-	return nil, nil
+	return newError(CodeQueueUnavailable, OutcomeUnknown, "the queue had no leader until the deadline (%s %s)", last.code, last.description)
 }
 
 // exists returns nil when the queue's consumer is there, or cannot be asked about: silence is never "gone".
 func (f *feed) exists(ctx context.Context) error {
-	_, failure, err := f.consumerInfo(ctx)
+	a, err := f.answers.do(ctx)
 	switch {
 	case CodeOf(err) == CodePermissionDenied:
 		return nil
 	case err != nil:
 		return err
-	case failure != nil:
-		return failure.asError()
+	case a.failure != nil:
+		return a.failure.asError()
 	}
 	return nil
 }

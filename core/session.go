@@ -20,6 +20,9 @@ const unsentBudget = 16 << 20
 // blocks, so it stays near empty; a message that finds it full would be dropped.
 const inboxBuffer = 65536
 
+// syncSpacing keeps a flood of polls that are answered from memory from becoming a flood of PINGs.
+const syncSpacing = time.Millisecond
+
 // A listener is a call that awaits answers in the session's inbox. Its methods run on the session's goroutines and
 // must not block.
 type listener interface {
@@ -40,7 +43,8 @@ type session struct {
 	nc         *nats.Conn
 	wire       *wire
 	inbox      string // the inbox's prefix, with the final dot
-	arrivals   chan *nats.Msg
+	sub        *nats.Subscription
+	arrivals   chan *nats.Msg // never closed: nil is the end
 	budget     *semaphore.Weighted
 	lastFeed   *feed // of the dispatcher: tasks come in runs of one consumer
 
@@ -48,17 +52,21 @@ type session struct {
 	listeners map[uint64]listener
 	nextID    uint64
 	cause     *Error // why the session ended; set once
+	sensors   map[*nats.Subscription]*sensor
+	marks     map[*nats.Msg]chan struct{} // see sync
 
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
 	resting      atomic.Bool                 // the watch is in its long sleep
 	verdict      atomic.Pointer[func(error)] // tells the breaker what became of the session; nil once told
 	wake         chan struct{}
 	ended        chan struct{} // closed when cause is set
+	gone         chan struct{} // closed when the last arrival has been dispatched
+	syncs        rounds[struct{}]
 	done         sync.WaitGroup
 }
 
 func newSession(h *hub, f *flight) *session {
-	return &session{
+	s := &session{
 		hub:       h,
 		flight:    f,
 		inbox:     h.cfg.InboxPrefix + "." + randomID() + ".",
@@ -67,7 +75,14 @@ func newSession(h *hub, f *flight) *session {
 		listeners: make(map[uint64]listener),
 		wake:      make(chan struct{}, 1),
 		ended:     make(chan struct{}),
+		gone:      make(chan struct{}),
+		sensors:   make(map[*nats.Subscription]*sensor),
+		marks:     make(map[*nats.Msg]chan struct{}),
 	}
+	s.syncs.spacing = syncSpacing
+	s.syncs.spawn = func(g func(ctx context.Context)) bool { return h.spawn(h.cfg.Timeout, g) }
+	s.syncs.run = func(ctx context.Context) (struct{}, error) { return struct{}{}, s.sync(ctx) }
+	return s
 }
 
 // start takes over a connection that nats.go has opened.
@@ -76,10 +91,12 @@ func (s *session) start(nc *nats.Conn, w *wire) error {
 	s.nc, s.wire = nc, w
 	s.mu.Unlock()
 	s.flight.mark(&s.flight.connected)
-	if _, err := nc.ChanSubscribe(s.inbox+"*", s.arrivals); err != nil {
+	sub, err := nc.ChanSubscribe(s.inbox+"*", s.arrivals)
+	if err != nil {
 		nc.Close()
 		return connectError(s.flight, s.flight.server, err, nil)
 	}
+	s.sub = sub
 	s.done.Add(2)
 	go s.dispatch()
 	go s.watch()
@@ -156,12 +173,6 @@ func (s *session) unregister(id uint64) {
 	s.mu.Unlock()
 }
 
-func (s *session) listenerCount() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.listeners)
-}
-
 // subject is where the answer to one request of a listener goes.
 func (s *session) subject(id uint64, slot int) string {
 	b := make([]byte, 0, len(s.inbox)+24)
@@ -191,12 +202,19 @@ func (s *session) judge(err error) bool {
 // arrival, so that an answer that came before the end is not lost with it.
 func (s *session) dispatch() {
 	defer s.done.Done()
-	for m := range s.arrivals {
-		s.judge(nil) // whoever answers is there
-		if token, ok := strings.CutPrefix(m.Subject, s.inbox); ok {
-			s.dispatchReply(token, m)
-		} else if m.Reply != "" {
-			s.dispatchTask(m)
+	for m := <-s.arrivals; m != nil; m = <-s.arrivals {
+		switch m.Sub {
+		case s.sub:
+			s.judge(nil) // whoever answers is there
+			if token, ok := strings.CutPrefix(m.Subject, s.inbox); ok {
+				s.dispatchReply(token, m)
+			} else if m.Reply != "" {
+				s.dispatchTask(m)
+			}
+		case nil:
+			s.dispatchMark(m)
+		default:
+			s.dispatchSensed(m.Sub)
 		}
 	}
 	s.mu.Lock()
@@ -207,6 +225,10 @@ func (s *session) dispatch() {
 	for _, l := range left {
 		l.lost(cause)
 	}
+	for _, f := range s.hub.allFeeds() {
+		f.sessionGone(s, cause)
+	}
+	close(s.gone)
 }
 
 // dispatchTask routes a task to the feed of the consumer that its ack subject names.
@@ -221,7 +243,7 @@ func (s *session) dispatchTask(m *nats.Msg) {
 		f = s.hub.feed(ack.Stream, ack.Consumer)
 		s.lastFeed = f
 	}
-	f.deliver(newLease(m, ack, s.flight.lastByte()))
+	f.deliver(s, newLease(m, ack, s.flight.lastByte()))
 }
 
 func (s *session) dispatchReply(token string, m *nats.Msg) {
@@ -275,7 +297,7 @@ func (s *session) onClosed(nc *nats.Conn) {
 		cause.Message += ": " + redactError(err)
 	}
 	s.end(cause)
-	close(s.arrivals)
+	s.arrivals <- nil
 }
 
 func (s *session) onLameDuck(*nats.Conn) {
@@ -302,6 +324,10 @@ func (s *session) onPermissionViolation(err error) {
 	denied := newError(CodePermissionDenied, OutcomeRejected, "the server's permissions forbid %s", violation(err, subject))
 	denied.Cause = err
 	if strings.Contains(err.Error(), "Subscription to") {
+		if s.sensorDenied(subject) {
+			s.hub.log.Debug("publishes cannot be listened for", "subject", subject)
+			return
+		}
 		// Without its inbox the session can hear nothing. It stays the hub's session so that each call fails at
 		// once, and is dropped so that a later call sees corrected permissions.
 		s.end(denied)

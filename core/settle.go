@@ -172,6 +172,7 @@ func (f *feed) admit(c *settleCall, kind SettleKind) []int {
 func (f *feed) conclude(c *settleCall, kind SettleKind) {
 	if kind != Extend {
 		f.hub.keeper.forget(c.items)
+		f.settled(kind)
 		return
 	}
 	ackWait := f.known().ackWait

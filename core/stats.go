@@ -7,7 +7,7 @@ type Stats struct {
 	Server         string       `json:"server"`     // its URL, without credentials
 	ServerName     string       `json:"server_name"`
 	ServerVersion  string       `json:"server_version"`
-	InFlight       int          `json:"in_flight"` // requests that await an answer
+	InFlight       int          `json:"in_flight"` // calls under way, those of all clients that share the connection
 	SessionsOpened uint64       `json:"sessions_opened"`
 	SessionsLost   uint64       `json:"sessions_lost"`
 	DialFailures   uint64       `json:"dial_failures"`
@@ -30,6 +30,7 @@ func (c *Client) Stats() Stats {
 		SessionsLost:   h.counter.lost.Load(),
 		DialFailures:   h.counter.dialFailures.Load(),
 		LateMessages:   h.counter.late.Load(),
+		InFlight:       int(h.reserving.taken.Load() + h.calling.taken.Load()),
 		Kept:           h.keeper.count(),
 		Breaker:        h.breaker.stats(),
 	}
@@ -44,7 +45,6 @@ func (c *Client) Stats() Stats {
 	}
 	st.Connected = s.alive()
 	st.Server = s.flight.server
-	st.InFlight = s.listenerCount()
 	st.ServerName = s.nc.ConnectedServerName()
 	st.ServerVersion = s.nc.ConnectedServerVersion()
 	traffic := s.nc.Stats()

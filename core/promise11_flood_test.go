@@ -1,0 +1,259 @@
+package natslease_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/RolnickLab/natslease/core"
+	"github.com/RolnickLab/natslease/core/internal/natstest"
+)
+
+// pullCounter counts the pulls that arrive at the server.
+func pullCounter(t *testing.T, url string, options ...nats.Option) *atomic.Int64 {
+	t.Helper()
+	nc := natstest.Connect(t, url, options...)
+	pulls := new(atomic.Int64)
+	_, err := nc.Subscribe("$JS.API.CONSUMER.MSG.NEXT.>", func(*nats.Msg) { pulls.Add(1) })
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	return pulls
+}
+
+// poll has threads ask the queue as fast as they can for a while, and returns how often they were answered.
+func poll(t *testing.T, q *natslease.Queue, threads int, wait, during time.Duration) int64 {
+	t.Helper()
+	var answers atomic.Int64
+	var wg sync.WaitGroup
+	ctx := within(t, patience)
+	end := time.Now().Add(during)
+	for range threads {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				leases, err := q.Reserve(ctx, 1, wait)
+				if err != nil || len(leases) > 0 {
+					t.Errorf("reserve: %d leases, %v", len(leases), err)
+					return
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return answers.Load()
+}
+
+// Any number of threads that poll an empty queue cost the server one pull per interval.
+func TestPromise11AFloodStaysSmall(t *testing.T) {
+	t.Parallel()
+	for _, wait := range []time.Duration{0, 10 * time.Millisecond, 400 * time.Millisecond} {
+		t.Run(wait.String(), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, natslease.QueueConfig{})
+			pulls := pullCounter(t, b.server.URL())
+			started := time.Now()
+			answers := poll(t, b.queue, 64, wait, 2*time.Second)
+			intervals := int64(time.Since(started)/(250*time.Millisecond)) + 2 // the first pull is made blindly
+			require.LessOrEqual(t, pulls.Load(), intervals)
+			require.Positive(t, pulls.Load())
+			t.Logf("%d answers, %d pulls", answers, pulls.Load())
+		})
+	}
+}
+
+// Where the subscription is not permitted the calls wait for the next shared pull.
+func TestPromise11AFloodStaysSmallWithoutTheSubscription(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.Users(
+		&server.User{Username: "all", Password: "p"},
+		&server.User{Username: "deaf", Password: "p", Permissions: &server.Permissions{
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}},
+	))
+	all := newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "all", Password: "p"})
+	full := existing(t, all, natslease.QueueConfig{})
+	pulls := pullCounter(t, s.URL(), nats.UserInfo("all", "p"))
+	deaf := newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "deaf", Password: "p"})
+	q := named(t, deaf, natslease.QueueConfig{})
+	poll(t, q, 1, 0, time.Millisecond) // finds out what is not permitted
+	poll(t, q, 1, 0, time.Millisecond)
+	before := pulls.Load()
+	started := time.Now()
+	poll(t, q, 64, 0, 2*time.Second)
+	require.LessOrEqual(t, pulls.Load()-before, int64(time.Since(started)/(250*time.Millisecond))+2)
+	require.Equal(t, uint64(1), deaf.Stats().Generation, "the session survives the refusal")
+	publish(t, full, 1)
+	leases, err := q.Reserve(within(t, patience), 1, 0)
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+}
+
+// "Empty" is answered from memory only while it is true: what was published before the call is found by it.
+func TestPromise11EmptyIsNeverUntrue(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	ctx := within(t, 2*patience)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	elsewhere := existing(t, b.client, natslease.QueueConfig{Stream: "other"})
+	for range 4 {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := elsewhere.Reserve(ctx, 1, 0); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 500 {
+		for range i % 3 { // first pull, listening pull, memory
+			requireEmpty(t, b.queue)
+		}
+		// Another connection, whose word that it is published may be here before the message.
+		_, err := b.js.Publish(ctx, "jobs", fmt.Append(nil, i))
+		require.NoError(t, err)
+		leases, err := b.queue.Reserve(ctx, 1, 0)
+		require.NoError(t, err)
+		require.Len(t, leases, 1, "round %d", i)
+		require.Equal(t, fmt.Sprint(i), string(leases[0].Data))
+		require.NoError(t, leases[0].Ack(ctx))
+	}
+	close(stop)
+	others.Wait()
+}
+
+// A publish ends the pause for those who wait, at once.
+func TestPromise11APublishEndsThePause(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	for range 3 {
+		requireEmpty(t, b.queue)
+	}
+	atOnce(t, func(ctx context.Context) {
+		time.AfterFunc(20*time.Millisecond, func() {
+			if _, err := b.js.Publish(ctx, "jobs", nil); err != nil {
+				t.Error(err)
+			}
+		})
+		leases, err := b.queue.Reserve(ctx, 1, 100*time.Millisecond)
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+	})
+}
+
+// A frozen server's queue is not "empty".
+func TestPromise11MemoryDoesNotHideAnOutage(t *testing.T) {
+	t.Parallel()
+	p := natstest.StartProcess(t, natstest.Newest)
+	c := connectTo(t, p.URL())
+	q := existing(t, c, natslease.QueueConfig{})
+	for range 3 {
+		requireEmpty(t, q)
+	}
+	p.Freeze()
+	_, err := q.Reserve(within(t, 100*time.Millisecond), 1, 0)
+	require.Error(t, err)
+	p.Thaw()
+}
+
+// Leases that are out at max_ack_pending are told from an empty queue, and an ack here ends that at once.
+func TestPromise11Saturated(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{MaxAckPending: 2})
+	publish(t, b.queue, 3)
+	held := reserve(t, b.queue, 2)
+	pulls := pullCounter(t, b.server.URL())
+	started := time.Now()
+	for time.Since(started) < time.Second {
+		_, err := b.queue.Reserve(within(t, patience), 1, 0)
+		requireCode(t, err, natslease.CodeSaturated, natslease.OutcomeRejected)
+		require.Positive(t, err.(*natslease.Error).RetryAfter)
+	}
+	require.LessOrEqual(t, pulls.Load(), int64(time.Since(started)/(250*time.Millisecond))+2)
+	require.NoError(t, held[0].Ack(within(t, patience)))
+	require.Len(t, reserve(t, b.queue, 1), 1)
+}
+
+// What this process gives back is found by its next call.
+func TestPromise11OwnNakEndsThePause(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	for range 20 {
+		publish(t, b.queue, 1)
+		lease := reserve(t, b.queue, 1)[0]
+		for range 3 {
+			requireEmpty(t, b.queue)
+		}
+		require.NoError(t, lease.Nak(within(t, patience), 0))
+		leases, err := b.queue.Reserve(within(t, patience), 1, 0)
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+		require.NoError(t, leases[0].Ack(within(t, patience)))
+	}
+}
+
+// Calls that wait share pulls, and nobody waits although there is something for him.
+func TestPromise11SharedPulls(t *testing.T) {
+	t.Parallel()
+	const takers, tasks = 32, 2000
+	b := setup(t, natslease.QueueConfig{MaxAckPending: 10_000})
+	pulls := pullCounter(t, b.server.URL())
+	ctx := within(t, patience)
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for i := range takers {
+		wg.Go(func() {
+			for taken.Load() < tasks {
+				leases, err := b.queue.Reserve(ctx, 1+i%7, 300*time.Millisecond)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				taken.Add(int64(len(leases)))
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return b.client.Stats().InFlight == takers }, patience, time.Millisecond)
+	publish(t, b.queue, tasks)
+	wg.Wait()
+	require.Equal(t, int64(tasks), taken.Load())
+	require.Zero(t, b.client.Stats().LateMessages)
+	t.Logf("%d pulls for %d tasks and %d takers", pulls.Load(), tasks, takers)
+}
+
+// Who cannot get a place among the calls in flight is told so, and when to come again.
+func TestPromise11Busy(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	c := newClient(t, natslease.Config{Servers: []string{s.URL()}, MaxInFlight: 4, MaxQueueWait: 50 * time.Millisecond})
+	q := existing(t, c, natslease.QueueConfig{})
+	ctx, cancel := context.WithCancel(within(t, patience))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { _, _ = q.Reserve(ctx, 1, patience/2) })
+	}
+	require.Eventually(t, func() bool { return c.Stats().InFlight == 4 }, patience, time.Millisecond)
+	_, err := q.Reserve(within(t, patience), 1, 0)
+	requireCode(t, err, natslease.CodeBusy, natslease.OutcomeNotSent)
+	require.Positive(t, err.(*natslease.Error).RetryAfter)
+	require.Contains(t, strings.ToLower(err.Error()), "maxinflight")
+	_, err = c.Ping(within(t, patience)) // other calls have places of their own
+	require.NoError(t, err)
+	cancel()
+	wg.Wait()
+	requireEmpty(t, q)
+}

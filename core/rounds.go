@@ -1,0 +1,91 @@
+package natslease
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// rounds serves many calls with few runs of the same work. Unlike with a singleflight, a call is only served by a run
+// that began after the call: what the run finds out is true of a moment that the caller has seen.
+type rounds[T any] struct {
+	spawn   func(func(ctx context.Context)) bool // runs a goroutine with an owner and an end; false when it cannot
+	run     func(ctx context.Context) (T, error)
+	spacing time.Duration // between the beginnings of two runs
+
+	mu    sync.Mutex
+	next  *round[T] // has not begun; nil when nobody wants it
+	busy  bool      // a goroutine is there
+	began time.Time
+}
+
+type round[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+// do returns the result of a run that begins after the call.
+func (r *rounds[T]) do(ctx context.Context) (T, error) {
+	mine := r.join()
+	select {
+	case <-mine.done:
+		return mine.value, mine.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
+// poke starts a run unless one is under way, and waits for nothing.
+func (r *rounds[T]) poke() {
+	r.mu.Lock()
+	busy := r.busy
+	r.mu.Unlock()
+	if !busy {
+		r.join()
+	}
+}
+
+func (r *rounds[T]) join() *round[T] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil {
+		r.next = &round[T]{done: make(chan struct{})}
+	}
+	mine := r.next
+	if !r.busy {
+		r.start()
+	}
+	return mine
+}
+
+// start has the next run made; r.mu is held.
+func (r *rounds[T]) start() {
+	r.busy = r.spawn(r.work)
+	if r.busy {
+		return
+	}
+	r.next.err = newError(CodeClientClosed, OutcomeNotSent, "the client was closed")
+	close(r.next.done)
+	r.next = nil
+}
+
+func (r *rounds[T]) work(ctx context.Context) {
+	if pause := r.spacing - time.Since(r.began); pause > 0 {
+		sleep(ctx, pause)
+	}
+	r.mu.Lock()
+	mine := r.next
+	r.next = nil
+	r.mu.Unlock()
+	r.began = time.Now() // of this goroutine until the next is started
+	mine.value, mine.err = r.run(ctx)
+	close(mine.done)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy = false
+	if r.next != nil {
+		r.start()
+	}
+}
