@@ -34,6 +34,7 @@ type feed struct {
 	maxBatch   int           // that the consumer allows; 0 while it has refused none
 	maxExpires time.Duration // likewise
 	ticker     *time.Timer
+	used       time.Time // by the last reserve
 	pace       pacing
 	drained    chan struct{} // closed when no pull is out; nil while nobody waits for that
 	closed     bool

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/singleflight"
@@ -30,8 +30,8 @@ type hub struct {
 	mu      sync.Mutex
 	clients int
 	closed  bool
-	feeds   map[feedKey]*feed
-	last    *session // the newest session, alive or not, for Stats
+	feeds   map[feedKey]weak.Pointer[feed] // a feed lives as long as somebody uses it
+	last    *session                       // the newest session, alive or not, for Stats
 
 	breaker   *breaker
 	reserving *bounds // calls of reserve, which may wait long
@@ -61,7 +61,7 @@ func joinHub(cfg Config) *hub {
 	h := hubs.byKey[key]
 	if h == nil {
 		h = &hub{
-			key: key, cfg: cfg, log: cfg.Logger, feeds: make(map[feedKey]*feed), breaker: newBreaker(cfg.Logger),
+			key: key, cfg: cfg, log: cfg.Logger, feeds: make(map[feedKey]weak.Pointer[feed]), breaker: newBreaker(cfg.Logger),
 			reserving: newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
 			calling:   newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
 		}
@@ -205,18 +205,34 @@ func (h *hub) feed(stream, consumer string) *feed {
 	key := feedKey{stream, consumer}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := h.feeds[key]
-	if f == nil {
-		f = newFeed(h, key)
-		h.feeds[key] = f
+	if f := h.feeds[key].Value(); f != nil {
+		return f
 	}
+	f := newFeed(h, key)
+	h.feeds[key] = weak.Make(f)
+	runtime.AddCleanup(f, h.forget, key)
 	return f
+}
+
+// forget removes a feed that nobody uses any more, unless another has taken its place.
+func (h *hub) forget(key feedKey) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.feeds[key].Value() == nil {
+		delete(h.feeds, key)
+	}
 }
 
 func (h *hub) allFeeds() []*feed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Collect(maps.Values(h.feeds))
+	feeds := make([]*feed, 0, len(h.feeds))
+	for _, p := range h.feeds {
+		if f := p.Value(); f != nil {
+			feeds = append(feeds, f)
+		}
+	}
+	return feeds
 }
 
 // spawn runs f on a goroutine that the hub owns; f must end soon after its context does.

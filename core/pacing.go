@@ -46,6 +46,7 @@ func (f *feed) stir() {
 // call has been heard.
 func (f *feed) recall(ctx context.Context, s *session) (known bool, err error) {
 	f.mu.Lock()
+	f.used = time.Now()
 	known = f.remembers(s)
 	f.mu.Unlock()
 	if !known {

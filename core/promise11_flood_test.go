@@ -3,6 +3,7 @@ package natslease_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -144,14 +145,15 @@ func TestPromise11APublishEndsThePause(t *testing.T) {
 		requireEmpty(t, b.queue)
 	}
 	atOnce(t, func(ctx context.Context) {
+		published := make(chan error, 1)
 		time.AfterFunc(20*time.Millisecond, func() {
-			if _, err := b.js.Publish(ctx, "jobs", nil); err != nil {
-				t.Error(err)
-			}
+			_, err := b.js.Publish(ctx, "jobs", nil)
+			published <- err
 		})
 		leases, err := b.queue.Reserve(ctx, 1, 100*time.Millisecond)
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
+		require.NoError(t, <-published)
 	})
 }
 
@@ -256,4 +258,17 @@ func TestPromise11Busy(t *testing.T) {
 	cancel()
 	wg.Wait()
 	requireEmpty(t, q)
+}
+
+// What is known of a queue does not outlive its use: a process sees many of them.
+func TestPromise11QueuesAreForgotten(t *testing.T) {
+	t.Parallel()
+	c := connectTo(t, natstest.Start(t).URL())
+	for i := range 1000 {
+		named(t, c, natslease.QueueConfig{Stream: fmt.Sprint("job_", i)})
+	}
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return c.Stats().Queues <= 1
+	}, patience, time.Millisecond)
 }

@@ -14,6 +14,8 @@ const (
 	shortestPull = 5 * time.Millisecond
 	// longestPull bounds how long a pull can outlive the calls that it was sent for; longer waits are several pulls.
 	longestPull = 2 * time.Second
+	// feedIdle is how long what is known of a queue outlives its last use.
+	feedIdle = time.Minute
 	// pullGrace is how long after its expiry a pull's status is still expected.
 	pullGrace = time.Second
 )
@@ -109,14 +111,36 @@ func (f *feed) tickIn(d time.Duration) {
 	f.ticker.Reset(d)
 }
 
-// tick sends what was to be sent later, and gives up a pull whose end the server did not tell.
+// tick sends what was to be sent later, and gives up what is over: a pull whose end the server did not tell, and
+// listening for a queue that nobody asks for. The timer holds on to the feed until then, and so to what it knows.
 func (f *feed) tick() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p := f.pull; p != nil && !time.Now().Before(p.expires.Add(pullGrace)) {
+	if f.closed {
+		return
+	}
+	now := time.Now()
+	if p := f.pull; p != nil {
+		if left := p.expires.Add(pullGrace).Sub(now); left > 0 {
+			f.tickIn(left)
+			return
+		}
 		f.end(p)
 	}
-	f.pump()
+	if len(f.waiters) > 0 {
+		f.tickIn(pacingInterval)
+		f.pump()
+		return
+	}
+	if left := f.used.Add(feedIdle).Sub(now); left > 0 {
+		f.tickIn(left)
+		return
+	}
+	if f.pace.sensor != nil {
+		f.pace.sensor.end()
+		f.pace.sensor = nil
+		f.stir()
+	}
 }
 
 // end forgets a pull that will bring no more, and finishes the calls that it brought something; f.mu is held.

@@ -142,6 +142,7 @@ func (f *feed) join(r *reservation) error {
 			Message: "the queue was empty or refused just now, and the deadline comes before it is asked again",
 		}
 	}
+	f.used = now
 	f.waiters = append(f.waiters, r)
 	f.pump()
 	return nil

@@ -16,6 +16,7 @@ type Stats struct {
 	InBytes        uint64       `json:"in_bytes"`
 	OutBytes       uint64       `json:"out_bytes"`
 	LateMessages   uint64       `json:"late_messages"` // tasks that arrived after their call had given up
+	Queues         int          `json:"queues"`        // consumers of which something is remembered
 	Kept           int          `json:"kept"`          // leases that the keeper extends
 	LastError      string       `json:"last_error"`    // what last went wrong with a session or a dial
 	Breaker        BreakerStats `json:"breaker"`
@@ -38,6 +39,7 @@ func (c *Client) Stats() Stats {
 		st.LastError = *text
 	}
 	h.mu.Lock()
+	st.Queues = len(h.feeds)
 	s := h.last
 	h.mu.Unlock()
 	if s == nil {
