@@ -22,11 +22,11 @@ type breaker struct {
 	log *slog.Logger
 	cb  *gobreaker.TwoStepCircuitBreaker[struct{}]
 
-	mu      sync.Mutex
-	until   time.Time     // while open: when the next probe may be made
-	cool    time.Duration // the last cool-down
-	probing bool
-	opened  uint64
+	mu     sync.Mutex
+	until  time.Time     // while open: when the next probe may be made
+	cool   time.Duration // the last cool-down
+	opened uint64
+	news   []func() // what is to be logged once no lock is held
 }
 
 func newBreaker(log *slog.Logger) *breaker {
@@ -36,10 +36,17 @@ func newBreaker(log *slog.Logger) *breaker {
 		Timeout:       time.Millisecond, // the cool-down proper is until
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerTrips },
 		OnStateChange: b.onStateChange,
+		IsSuccessful: func(err error) bool {
+			switch CodeOf(err) {
+			case CodeAuthentication, CodePermissionDenied:
+				return true // whoever refuses is there
+			}
+			return err == nil
+		},
 		IsExcluded: func(err error) bool {
 			switch CodeOf(err) {
-			case CodeAuthentication, CodePermissionDenied, CodeConfig, CodeClientClosed:
-				return true // waiting does not mend these, and they say that the server is there
+			case CodeConfig, CodeClientClosed:
+				return true // these say nothing about the server
 			}
 			return false
 		},
@@ -60,34 +67,24 @@ func (b *breaker) onStateChange(_ string, from, to gobreaker.State) {
 		}
 		b.until = time.Now().Add(wait)
 		b.opened++
-		b.log.Warn("circuit breaker opened", "from", from.String(), "retry_after", wait)
+		b.news = append(b.news, func() { b.log.Warn("circuit breaker opened", "from", from.String(), "retry_after", wait) })
 	case gobreaker.StateClosed:
 		b.cool = 0
-		b.log.Info("circuit breaker closed")
+		b.news = append(b.news, func() { b.log.Info("circuit breaker closed") })
 	case gobreaker.StateHalfOpen:
-		b.log.Info("circuit breaker half-open: one probe is made")
+		b.news = append(b.news, func() { b.log.Info("circuit breaker half-open: one probe is made") })
 	}
 }
 
-// admit lets a call go on to dialing, or refuses it at once. While the breaker is not closed one call at a time becomes
-// the probe.
-func (b *breaker) admit() error {
+// announce logs what has changed. The caller holds no lock: a log handler may be slow, and may ask for Stats.
+func (b *breaker) announce() {
 	b.mu.Lock()
-	wait := time.Until(b.until)
+	news := b.news
+	b.news = nil
 	b.mu.Unlock()
-	if wait > 0 {
-		return circuitOpen(wait)
+	for _, tell := range news {
+		tell()
 	}
-	if b.cb.State() == gobreaker.StateClosed {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.probing {
-		return circuitOpen(jittered(probeRetryAfter))
-	}
-	b.probing = true
-	return nil
 }
 
 func circuitOpen(retryAfter time.Duration) *Error {
@@ -97,27 +94,28 @@ func circuitOpen(retryAfter time.Duration) *Error {
 	return e
 }
 
-// begin counts one session. What it returns is called once, with what became of it.
-func (b *breaker) begin() (func(error), error) {
+// begin counts one session, or refuses it at once. What it returns has to be called, with what became of the session;
+// a second call does nothing. The session is a probe when the breaker is not closed: there is one at a time.
+func (b *breaker) begin() (counted func(error), probe bool, err error) {
+	b.mu.Lock()
+	wait := time.Until(b.until)
+	b.mu.Unlock()
+	if wait > 0 {
+		return nil, false, circuitOpen(wait)
+	}
 	done, err := b.cb.Allow()
 	if err != nil {
-		return nil, circuitOpen(jittered(probeRetryAfter))
+		return nil, false, circuitOpen(jittered(probeRetryAfter))
 	}
+	probe = b.cb.State() != gobreaker.StateClosed
 	var once sync.Once
-	return func(err error) {
-		once.Do(func() {
-			done(err)
-			b.mu.Lock()
-			b.probing = false
-			b.mu.Unlock()
-		})
-	}, nil
+	return func(err error) { once.Do(func() { done(err) }) }, probe, nil
 }
 
 // failed counts the death of a session that had been a success.
 func (b *breaker) failed(err error) {
-	if done, refused := b.begin(); refused == nil {
-		done(err)
+	if counted, _, refused := b.begin(); refused == nil {
+		counted(err)
 	}
 }
 

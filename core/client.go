@@ -8,8 +8,12 @@ import (
 
 // Client is the way to the queues of one NATS system. It is safe for concurrent use. The clients of a process that have
 // equal options share one connection, which the first call opens.
-type Client struct {
-	cfg    Config
+type Client struct{ *client }
+
+// client is apart from Client so that two pointers lie between what fmt is given and the options: for a verb that it
+// finds wrong, fmt follows the first one, past every String and Format method.
+type client struct {
+	cfg    *Config
 	hub    *hub
 	closed atomic.Bool
 }
@@ -20,7 +24,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, hub: joinHub(cfg)}, nil
+	return &Client{&client{cfg: &cfg, hub: joinHub(&cfg)}}, nil
 }
 
 // Queue names a queue; it checks the options and does no I/O.

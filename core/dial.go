@@ -67,7 +67,16 @@ func (d *oneDial) dialError() error {
 }
 
 // dial tries the configured servers in random order, each with a fair share of the time that is left.
-func (h *hub) dial(ctx context.Context) (*session, error) {
+func (h *hub) dial() (*session, error) {
+	if h.predecessor != nil {
+		select {
+		case <-h.predecessor:
+		case <-h.life.Done():
+			return nil, errClosed()
+		}
+	}
+	ctx, cancel := context.WithTimeout(h.life, h.cfg.ConnectTimeout)
+	defer cancel()
 	servers := slices.Clone(h.cfg.Servers)
 	for i := range servers {
 		j := i + randomInt(len(servers)-i)
@@ -147,7 +156,7 @@ func (h *hub) dialServer(ctx context.Context, server string) (*session, error) {
 			return nil, connectError(f, server, r.err, d.dialError())
 		}
 		if err := s.start(r.nc, d.wire); err != nil {
-			return nil, err
+			return nil, connectError(f, server, err, nil)
 		}
 		return s, nil
 	case <-ctx.Done():
@@ -169,6 +178,9 @@ func connectError(f *flight, server string, err, dialErr error) error {
 		err = dialErr
 	}
 	var e *Error
+	if errors.As(err, &e) { // what ended the session before it was used
+		return e
+	}
 	var unknownCA x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
 	var badCert x509.CertificateInvalidError

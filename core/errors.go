@@ -117,6 +117,27 @@ func configError(format string, args ...any) *Error {
 	return newError(CodeConfig, OutcomeRejected, format, args...)
 }
 
+// unsent is e for a call that met it before it had sent anything. What is rejected stays so: trying again is useless.
+func (e *Error) unsent() *Error {
+	if e.Outcome != OutcomeUnknown {
+		return e
+	}
+	u := *e
+	u.Outcome = OutcomeNotSent
+	return &u
+}
+
+// interrupted is the error of a call whose pause between two tries was cut short: the caller's own cancellation, or
+// else what the tries had failed with.
+func interrupted(ctx context.Context, failed *Error) *Error {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		return failed
+	}
+	e := inOperation("", ctx.Err(), failed.Outcome).(*Error)
+	e.Message += "; until then: " + failed.Message
+	return e
+}
+
 // inOperation returns err as an *Error that names the operation; the innermost name wins.
 // A context's own error becomes CodeDeadline or CodeCanceled with the given outcome.
 func inOperation(operation string, err error, outcome Outcome) error {

@@ -11,25 +11,25 @@ import (
 	"weak"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/singleflight"
 )
 
 // hub is what the clients with the same connection options share in a process: the one session, and what must outlive
 // a session (tasks that arrived late, leases that are kept, what is known of the queues).
 type hub struct {
 	key string
-	cfg Config
+	cfg *Config // a pointer, so that printing what holds a hub cannot reach the secrets
 	log *slog.Logger
 
-	current atomic.Pointer[session]
-	dials   singleflight.Group
-	life    context.Context // ends when the hub is closed
-	finish  context.CancelFunc
-	workers sync.WaitGroup // goroutines that end with life
+	current     atomic.Pointer[session]
+	life        context.Context // ends when the hub is closed
+	finish      context.CancelFunc
+	workers     sync.WaitGroup  // goroutines that end with life
+	predecessor <-chan struct{} // closed when the hub that had these options before has let go of its connection; nil for none
+	clients     int             // guarded by hubs
 
 	mu      sync.Mutex
-	clients int
 	closed  bool
+	dialing *dialing                       // nil while no session is being opened
 	feeds   map[feedKey]weak.Pointer[feed] // a feed lives as long as somebody uses it
 	last    *session                       // the newest session, alive or not, for Stats
 
@@ -38,6 +38,14 @@ type hub struct {
 	calling   *bounds // all other calls
 	keeper    keeper
 	counter   counters
+}
+
+// dialing is a session that is being opened, shared by all calls that wait for it.
+type dialing struct {
+	probe   bool          // of a breaker that is not closed
+	done    chan struct{} // closed when the fields below are set
+	session *session
+	err     error
 }
 
 type counters struct {
@@ -50,11 +58,12 @@ type counters struct {
 
 var hubs = struct {
 	sync.Mutex
-	byKey map[string]*hub
-}{byKey: make(map[string]*hub)}
+	byKey   map[string]*hub
+	closing map[string]<-chan struct{} // closed when the hub that was left has let go of its connection
+}{byKey: make(map[string]*hub), closing: make(map[string]<-chan struct{})}
 
 // joinHub returns the process's hub for these options, made if there is none.
-func joinHub(cfg Config) *hub {
+func joinHub(cfg *Config) *hub {
 	key := cfg.key()
 	hubs.Lock()
 	defer hubs.Unlock()
@@ -62,8 +71,9 @@ func joinHub(cfg Config) *hub {
 	if h == nil {
 		h = &hub{
 			key: key, cfg: cfg, log: cfg.Logger, feeds: make(map[feedKey]weak.Pointer[feed]), breaker: newBreaker(cfg.Logger),
-			reserving: newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
-			calling:   newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
+			reserving:   newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
+			calling:     newBounds(cfg.MaxInFlight, cfg.MaxQueueWait),
+			predecessor: hubs.closing[key],
 		}
 		h.life, h.finish = context.WithCancel(context.Background())
 		h.keeper.hub = h
@@ -73,18 +83,27 @@ func joinHub(cfg Config) *hub {
 	return h
 }
 
-// leave detaches one client; the last one closes the session.
+// leave detaches one client; the last one closes the session. Whoever joins meanwhile gets a new hub, which dials only
+// when this one's session has ended: two at once would be two connections.
 func (h *hub) leave(ctx context.Context) error {
 	hubs.Lock()
 	h.clients--
-	last := h.clients == 0
-	if last {
-		delete(hubs.byKey, h.key)
-	}
-	hubs.Unlock()
-	if !last {
+	if h.clients > 0 {
+		hubs.Unlock()
 		return nil
 	}
+	delete(hubs.byKey, h.key)
+	gone := make(chan struct{})
+	hubs.closing[h.key] = gone
+	hubs.Unlock()
+	defer func() {
+		hubs.Lock()
+		if hubs.closing[h.key] == gone {
+			delete(hubs.closing, h.key)
+		}
+		hubs.Unlock()
+		close(gone)
+	}()
 	return h.close(ctx)
 }
 
@@ -121,24 +140,25 @@ func (h *hub) close(ctx context.Context) error {
 // session returns the live session, or dials one inside the caller's deadline. All callers share one dial, which has
 // its own limit (ConnectTimeout): a caller that leaves does not stop it, and its result serves the next call.
 func (h *hub) session(ctx context.Context) (*session, error) {
-	if s := h.current.Load(); s != nil && s.alive() {
-		return s, nil
+	if s := h.current.Load(); s != nil {
+		if s.alive() {
+			return s, nil
+		}
+		select {
+		case <-s.ended: // and counted
+		case <-ctx.Done():
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, inOperation("", err, OutcomeNotSent)
 	}
-	if err := h.breaker.admit(); err != nil {
-		return nil, err
+	s, d, err := h.sessionOrDial()
+	if s != nil || err != nil {
+		return s, err
 	}
-	shared := h.dials.DoChan("", func() (any, error) {
-		return h.open()
-	})
 	select {
-	case r := <-shared:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*session), nil
+	case <-d.done:
+		return d.session, d.err
 	case <-ctx.Done():
 		e := inOperation("", ctx.Err(), OutcomeNotSent).(*Error)
 		if e.Code == CodeDeadline {
@@ -148,39 +168,88 @@ func (h *hub) session(ctx context.Context) (*session, error) {
 	}
 }
 
-func (h *hub) open() (*session, error) {
-	if s := h.current.Load(); s != nil && s.alive() {
-		return s, nil
-	}
-	counted, err := h.breaker.begin()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(h.life, h.cfg.ConnectTimeout)
-	defer cancel()
-	s, err := h.dial(ctx)
-	if err != nil {
-		counted(err)
-		h.counter.dialFailures.Add(1)
-		h.noteError(err)
-		h.log.Warn("connecting failed", "error", err)
-		return nil, err
-	}
+// sessionOrDial returns the live session or the dial that is under way, which it starts if there is none. That one lock
+// decides it is what keeps dials single and probes of the breaker paired with their ends.
+func (h *hub) sessionOrDial() (*session, *dialing, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		go s.end(newError(CodeClientClosed, OutcomeNotSent, "the client was closed"))
-		return nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed")
+		return nil, nil, errClosed()
 	}
-	s.generation = h.counter.generation.Add(1)
-	s.verdict.Store(&counted)
-	h.current.Store(s)
-	h.last = s
-	h.log.Info("connected", "server", s.flight.server, "generation", s.generation)
-	return s, nil
+	if s := h.current.Load(); s != nil && s.alive() {
+		return s, nil, nil
+	}
+	if d := h.dialing; d != nil {
+		if d.probe {
+			return nil, nil, circuitOpen(jittered(probeRetryAfter))
+		}
+		return nil, d, nil
+	}
+	counted, probe, err := h.breaker.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &dialing{probe: probe, done: make(chan struct{})}
+	h.dialing = d
+	h.workers.Add(1)
+	go func() {
+		defer h.workers.Done()
+		h.open(d, counted)
+	}()
+	return nil, d, nil
 }
 
-// sessionEnded is called once for each session that was started.
+func errClosed() *Error { return newError(CodeClientClosed, OutcomeNotSent, "the client was closed") }
+
+// open ends the dial d, one way or the other, and tells the breaker how: at once when it failed, else once the session
+// has answered something or ended.
+func (h *hub) open(d *dialing, counted func(error)) {
+	h.breaker.announce()
+	s, err := h.dial()
+	if err == nil {
+		if refused := h.install(s, counted); refused != nil {
+			s.end(refused)
+			err = refused
+		}
+	}
+	if err != nil {
+		counted(err) // before the next dial can begin
+		h.counter.dialFailures.Add(1)
+		h.noteError(err)
+	} else {
+		d.session = s
+	}
+	d.err = err
+	h.mu.Lock()
+	h.dialing = nil
+	h.mu.Unlock()
+	close(d.done)
+	h.breaker.announce()
+	if err != nil {
+		h.log.Warn("connecting failed", "error", err)
+		return
+	}
+	h.log.Info("connected", "server", s.flight.server, "generation", s.generation)
+}
+
+// install makes s the hub's session.
+func (h *hub) install(s *session, counted func(error)) *Error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errClosed()
+	}
+	if err := s.adopt(h.counter.generation.Load()+1, counted); err != nil {
+		return err
+	}
+	h.counter.generation.Add(1)
+	h.current.Store(s)
+	h.last = s
+	return nil
+}
+
+// sessionEnded is called once for each session that was installed, before anybody can see that it ended: so the breaker
+// knows of it before the next dial.
 func (h *hub) sessionEnded(s *session, cause *Error) {
 	h.current.CompareAndSwap(s, nil)
 	if cause.Code == CodeClientClosed {
@@ -192,7 +261,6 @@ func (h *hub) sessionEnded(s *session, cause *Error) {
 	if !s.judge(cause) {
 		h.breaker.failed(cause)
 	}
-	h.log.Warn("session lost", "server", s.flight.server, "generation", s.generation, "error", cause)
 }
 
 func (h *hub) noteError(err error) {

@@ -3,6 +3,7 @@ package natslease
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,19 +37,25 @@ type listener interface {
 
 // session is one TCP connection to one server. It is never reconnected: once lost it is replaced by another session
 // with a higher generation.
+//
+// It is dialed, started, adopted by its hub and ended, in this order; it may end at any point, because nats.go's
+// callbacks run from the beginning.
 type session struct {
-	hub        *hub
-	generation uint64
-	flight     *flight
+	hub      *hub
+	flight   *flight
+	inbox    string         // the inbox's prefix, with the final dot
+	arrivals chan *nats.Msg // never closed: nil is the end
+	budget   *semaphore.Weighted
+	lastFeed *feed // of the dispatcher: tasks come in runs of one consumer
+
+	// Written under mu, before the session is given to anybody, who may then read them without it.
 	nc         *nats.Conn
 	wire       *wire
-	inbox      string // the inbox's prefix, with the final dot
 	sub        *nats.Subscription
-	arrivals   chan *nats.Msg // never closed: nil is the end
-	budget     *semaphore.Weighted
-	lastFeed   *feed // of the dispatcher: tasks come in runs of one consumer
+	generation uint64
 
 	mu        sync.Mutex
+	adopted   bool
 	listeners map[uint64]listener
 	nextID    uint64
 	cause     *Error // why the session ended; set once
@@ -56,10 +63,11 @@ type session struct {
 	marks     map[*nats.Msg]chan struct{} // see sync
 
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
+	broken       atomic.Bool                 // nothing can be written any more: nats.go's reader is about to end the session
 	resting      atomic.Bool                 // the watch is in its long sleep
 	verdict      atomic.Pointer[func(error)] // tells the breaker what became of the session; nil once told
 	wake         chan struct{}
-	ended        chan struct{} // closed when cause is set
+	ended        chan struct{} // closed when cause is set and counted
 	gone         chan struct{} // closed when the last arrival has been dispatched
 	syncs        rounds[struct{}]
 	done         sync.WaitGroup
@@ -89,18 +97,48 @@ func newSession(h *hub, f *flight) *session {
 func (s *session) start(nc *nats.Conn, w *wire) error {
 	s.mu.Lock()
 	s.nc, s.wire = nc, w
+	cause := s.cause
 	s.mu.Unlock()
-	s.flight.mark(&s.flight.connected)
-	sub, err := nc.ChanSubscribe(s.inbox+"*", s.arrivals)
-	if err != nil {
-		nc.Close()
-		return connectError(s.flight, s.flight.server, err, nil)
+	if cause == nil {
+		s.flight.mark(&s.flight.connected)
+		sub, err := nc.ChanSubscribe(s.inbox+"*", s.arrivals)
+		if err == nil {
+			s.mu.Lock()
+			s.sub = sub
+			s.mu.Unlock()
+			s.done.Add(2)
+			go s.dispatch()
+			go s.watch()
+			return nil
+		}
+		cause = s.lossBy(err)
+		s.end(cause)
+		cause = s.cause // of two that end it the first is right
 	}
-	s.sub = sub
-	s.done.Add(2)
-	go s.dispatch()
-	go s.watch()
+	s.hangUp(nc, w)
+	return s.beforeUse(cause)
+}
+
+// adopt counts s as the hub's session of that generation, unless it has ended already. From here on counted is called
+// when the session has answered something or ended.
+func (s *session) adopt(generation uint64, counted func(error)) *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil {
+		return s.beforeUse(s.cause)
+	}
+	s.adopted, s.generation = true, generation
+	s.verdict.Store(&counted)
 	return nil
+}
+
+// beforeUse is the error of a dial whose session ended before it could be used.
+func (s *session) beforeUse(cause *Error) *Error {
+	e := *cause
+	if e.Code == CodeConnectionLost {
+		e.Code, e.Outcome = CodeConnectFailed, OutcomeNotSent
+	}
+	return e.unsent()
 }
 
 // alive tells whether the session may be given to a call.
@@ -109,7 +147,7 @@ func (s *session) alive() bool {
 	case <-s.ended:
 		return false
 	default:
-		return true
+		return !s.broken.Load()
 	}
 }
 
@@ -119,20 +157,34 @@ func (s *session) end(cause *Error) {
 	s.mu.Lock()
 	if s.cause != nil {
 		s.mu.Unlock()
+		<-s.ended
 		return
 	}
 	s.flight.mark(&s.flight.ended)
 	cause.history = s.flight.history()
 	s.cause = cause
-	close(s.ended)
-	nc, w := s.nc, s.wire
+	adopted, nc, w := s.adopted, s.nc, s.wire
 	s.mu.Unlock()
-	s.hub.sessionEnded(s, cause)
-	// Closing the socket first: whatever nats.go is doing, nothing then waits for the network.
-	if nc != nil {
-		_ = w.Close()
-		nc.Close()
+	if adopted {
+		s.hub.sessionEnded(s, cause)
 	}
+	close(s.ended)
+	if nc != nil {
+		s.hangUp(nc, w)
+	}
+	if adopted {
+		s.hub.breaker.announce()
+		if cause.Code != CodeClientClosed {
+			s.hub.log.Warn("session lost", "server", s.flight.server, "generation", s.generation, "error", cause)
+		}
+	}
+}
+
+// hangUp closes the socket before it closes nats.go's connection: whatever nats.go is doing, nothing then waits for the
+// network.
+func (s *session) hangUp(nc *nats.Conn, w *wire) {
+	_ = w.Close()
+	nc.Close()
 }
 
 // register makes l reachable at the inbox subjects that subject(id, slot) gives.
@@ -140,7 +192,7 @@ func (s *session) register(l listener) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != nil {
-		return 0, s.lostBefore()
+		return 0, s.cause.unsent()
 	}
 	s.nextID++
 	id := s.nextID
@@ -157,11 +209,15 @@ func (s *session) register(l listener) (uint64, error) {
 	return id, nil
 }
 
-// lostBefore is the error of a call that found its session ended before it sent anything.
+// lostBefore is the error of a call that found its session ended, or about to end, before it sent anything.
 func (s *session) lostBefore() *Error {
-	e := *s.cause
-	e.Outcome = OutcomeNotSent
-	return &e
+	s.mu.Lock()
+	cause := s.cause
+	s.mu.Unlock()
+	if cause == nil {
+		cause = s.lossBy(nil)
+	}
+	return cause.unsent()
 }
 
 func (s *session) unregister(id uint64) {
@@ -279,8 +335,8 @@ func (s *session) publish(subject, reply string, header nats.Header, data []byte
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, nats.ErrConnectionClosed):
-		<-s.ended
+	case errors.Is(err, nats.ErrConnectionClosed), s.wire.failure() != nil:
+		s.broken.Store(true)
 		return s.lostBefore()
 	case errors.Is(err, nats.ErrMaxPayload):
 		return newError(CodePayloadTooLarge, OutcomeRejected, "%d bytes are more than the server's max_payload of %d", len(data), s.nc.MaxPayload())
@@ -291,13 +347,26 @@ func (s *session) publish(subject, reply string, header nats.Header, data []byte
 
 // onClosed runs when nats.go has ended the connection, for whatever reason, and its reader will deliver nothing more.
 func (s *session) onClosed(nc *nats.Conn) {
+	s.end(s.lossBy(nc.LastError()))
+	s.arrivals <- nil
+}
+
+// lossBy is the cause of a session that the network has ended.
+func (s *session) lossBy(err error) *Error {
 	cause := newError(CodeConnectionLost, OutcomeUnknown, "the connection to %s ended", s.flight.server)
-	if err := nc.LastError(); err != nil {
+	s.mu.Lock()
+	w := s.wire
+	s.mu.Unlock()
+	if w != nil && (err == nil || isTimeout(err) || errors.Is(err, net.ErrClosed)) {
+		if failure := w.failure(); failure != nil {
+			err = failure // what the reader met is its consequence
+		}
+	}
+	if err != nil {
 		cause.Cause = err
 		cause.Message += ": " + redactError(err)
 	}
-	s.end(cause)
-	s.arrivals <- nil
+	return cause
 }
 
 func (s *session) onLameDuck(*nats.Conn) {
@@ -390,9 +459,13 @@ func (s *session) ping(ctx context.Context) error {
 		return nil
 	case ctx.Err() != nil:
 		return s.overdue(ctx)
-	default: // the session ended
-		<-s.ended
-		return s.cause
+	default: // nats.go has closed the connection, and tells the session in a moment
+		select {
+		case <-s.ended:
+			return s.cause
+		case <-ctx.Done():
+			return s.overdue(ctx)
+		}
 	}
 }
 

@@ -5,11 +5,19 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
-// maxUnsent bounds what a wire holds for a peer that does not read. Calls bound themselves long before
-// (see session.reserveBytes); reaching this means that the session is dead.
-const maxUnsent = 256 << 20
+const (
+	// maxUnsent bounds what a wire holds for a peer that does not read. Calls bound themselves long before (see
+	// session.budget); reaching this means that the session is dead.
+	maxUnsent = 256 << 20
+	// pieceSize is the size of the buffers in which it is held. One buffer that grows would be copied again and again
+	// while the peer stalls.
+	pieceSize = 64 << 10
+	// failureGrace is how long the reader may go on after a write has failed. The peer may have said why it left.
+	failureGrace = 20 * time.Millisecond
+)
 
 var errUnsent = errors.New("the server does not read what is sent to it")
 
@@ -22,7 +30,9 @@ type wire struct {
 	direct directWriter
 
 	mu       sync.Mutex
-	unsent   []byte
+	unsent   [][]byte // pieces, all but the last one full
+	held     int      // bytes in them and in what flush is writing
+	spare    []byte   // a piece to use again
 	flushing bool
 	err      error
 }
@@ -54,7 +64,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	if !w.flushing && w.direct != nil {
 		n, err := w.direct.tryWrite(p)
 		if err != nil {
-			w.err = err
+			w.fail(err)
 			return n, err
 		}
 		rest = p[n:]
@@ -62,11 +72,11 @@ func (w *wire) Write(p []byte) (int, error) {
 	if len(rest) == 0 {
 		return len(p), nil
 	}
-	if len(w.unsent)+len(rest) > maxUnsent {
-		w.err = errUnsent
-		return 0, w.err
+	if w.held+len(rest) > maxUnsent {
+		w.fail(errUnsent)
+		return 0, errUnsent
 	}
-	w.unsent = append(w.unsent, rest...)
+	w.hold(rest)
 	if !w.flushing {
 		if w.direct != nil {
 			w.flight.mark(&w.flight.stalled)
@@ -77,28 +87,64 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush writes what the socket refused. It ends when nothing is left or the connection is closed.
-func (w *wire) flush() {
-	var spare []byte
-	for {
-		w.mu.Lock()
-		if len(w.unsent) == 0 || w.err != nil {
-			w.flushing = false
-			w.mu.Unlock()
-			return
+// hold keeps a copy of p; w.mu is held.
+func (w *wire) hold(p []byte) {
+	w.held += len(p)
+	for len(p) > 0 {
+		last := len(w.unsent) - 1
+		if last < 0 || len(w.unsent[last]) == cap(w.unsent[last]) {
+			piece := w.spare
+			w.spare = nil
+			if piece == nil {
+				piece = make([]byte, 0, pieceSize)
+			}
+			w.unsent = append(w.unsent, piece[:0])
+			last++
 		}
-		batch := w.unsent
-		w.unsent = spare[:0]
-		w.mu.Unlock()
-		if _, err := w.Conn.Write(batch); err != nil {
-			w.mu.Lock()
-			w.err = err
-			w.mu.Unlock()
-			// The reader notices and ends the session: a write error has no caller to go to.
-			_ = w.Conn.Close()
-		}
-		spare = batch
+		piece := w.unsent[last]
+		n := min(len(p), cap(piece)-len(piece))
+		w.unsent[last] = append(piece, p[:n]...)
+		p = p[n:]
 	}
+}
+
+// flush writes what the socket refused. It ends when nothing is left or the connection has failed.
+func (w *wire) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.unsent) > 0 && w.err == nil {
+		pieces := w.unsent
+		w.unsent = nil
+		for _, piece := range pieces {
+			w.mu.Unlock()
+			_, err := w.Conn.Write(piece)
+			w.mu.Lock()
+			w.held -= len(piece)
+			w.spare = piece
+			if err != nil {
+				w.fail(err)
+				break
+			}
+		}
+	}
+	w.flushing, w.unsent, w.spare = false, nil, nil
+}
+
+// fail makes err the end of the wire; w.mu is held. A failed write has no caller to go to: the reader is made to end
+// the session, after what has arrived.
+func (w *wire) fail(err error) {
+	if w.err != nil {
+		return
+	}
+	w.err = err
+	_ = w.SetReadDeadline(time.Now().Add(failureGrace))
+}
+
+// failure is why nothing can be written any more, or nil.
+func (w *wire) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 // directWriter writes to a socket without ever waiting for room.
