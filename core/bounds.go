@@ -32,7 +32,11 @@ func (b *bounds) enter(ctx context.Context) error {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		return inOperation("", err, OutcomeNotSent)
+		e := inOperation("", err, OutcomeNotSent).(*Error)
+		if e.Code == CodeDeadline {
+			e.Message = "the deadline passed while it waited for a place among the calls in flight (MaxInFlight)"
+		}
+		return e
 	}
 	retryAfter := jittered(max(b.longest, 100*time.Millisecond))
 	e := newError(CodeBusy, OutcomeNotSent, "this process already has as many calls in flight as MaxInFlight allows: try again in %s", retryAfter.Round(time.Millisecond))

@@ -104,7 +104,7 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 			}
 		}
 		if !sleep(ctx, wait.delay()) {
-			return nil, newError(CodeQueueUnavailable, OutcomeNotSent, "JetStream had no leader until the deadline")
+			return nil, interrupted(ctx, outOfTime("JetStream had no leader until the deadline"))
 		}
 	}
 }
@@ -130,10 +130,17 @@ func (h *hub) whyNobodyAnswers(ctx context.Context) error {
 			return err
 		}
 		if !sleep(ctx, 200*time.Millisecond) {
-			break
+			return interrupted(ctx, outOfTime("nobody answered for JetStream until the deadline"))
 		}
 	}
 	return newError(CodeQueueUnavailable, OutcomeRejected, "JetStream is not enabled on this server, or not in this domain")
+}
+
+// outOfTime is the error of a call whose last pause would have outlasted its deadline. Nothing was taken by anybody.
+func outOfTime(message string) *Error {
+	e := newError(CodeQueueUnavailable, OutcomeNotSent, "%s", message)
+	e.Cause = context.DeadlineExceeded
+	return e
 }
 
 // sleep waits for d and returns whether the context still has time then.

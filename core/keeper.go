@@ -20,14 +20,25 @@ type keeper struct {
 
 type keptLease struct {
 	feed    *feed
-	expires time.Time
+	expires time.Time // at the latest, while it is not certain
+	certain bool
+	due     time.Time // for the next extension
 	until   time.Time
 	ackWait time.Duration
 }
 
-// Keep extends the lease with this ack subject until it is settled, forgotten (Unkeep), or maxHold is over.
+// extendSpacing is how long the keeper waits at least before it repeats an extension that has not been confirmed.
+const extendSpacing = 100 * time.Millisecond
+
+// Keep extends the lease with this ack subject until it is settled, forgotten (Unkeep), or maxHold is over. An ack
+// subject does not tell when the lease runs out, so it is extended at once; see KeepItem.
 func (q *Queue) Keep(ackSubject string, maxHold time.Duration) error {
-	ack, err := ParseAckSubject(ackSubject)
+	return q.KeepItem(SettleItem{AckSubject: ackSubject}, maxHold)
+}
+
+// KeepItem is Keep for a lease of which Expires may be known: then it is first extended when that comes near.
+func (q *Queue) KeepItem(item SettleItem, maxHold time.Duration) error {
+	ack, err := ParseAckSubject(item.AckSubject)
 	if err == nil && (ack.Stream != q.cfg.Stream || ack.Consumer != q.cfg.Consumer) {
 		err = newError(CodeInvalidLease, OutcomeRejected, "it is a lease of another queue")
 	}
@@ -42,7 +53,11 @@ func (q *Queue) Keep(ackSubject string, maxHold time.Duration) error {
 		ackWait = q.cfg.AckWait
 	}
 	now := time.Now()
-	q.hub.keeper.add(ackSubject, &keptLease{feed: q.feed, expires: now.Add(ackWait), until: now.Add(maxHold), ackWait: ackWait})
+	l := &keptLease{feed: q.feed, expires: now.Add(ackWait), due: now, until: now.Add(maxHold), ackWait: ackWait}
+	if !item.Expires.IsZero() {
+		l.renew(item.Expires)
+	}
+	q.hub.keeper.add(item.AckSubject, l)
 	return nil
 }
 
@@ -51,8 +66,11 @@ func (q *Queue) Unkeep(ackSubject string) {
 	q.hub.keeper.forget([]SettleItem{{AckSubject: ackSubject}})
 }
 
-// due is when a lease is extended: with two more chances before it runs out.
-func (l *keptLease) due() time.Time { return l.expires.Add(-l.ackWait * 2 / 3) }
+// renew notes when the lease runs out, and plans its extension with two more chances before that.
+func (l *keptLease) renew(expires time.Time) {
+	l.expires, l.certain = expires, true
+	l.due = expires.Add(-l.ackWait * 2 / 3)
+}
 
 func (k *keeper) add(ackSubject string, l *keptLease) {
 	k.mu.Lock()
@@ -126,7 +144,8 @@ func (k *keeper) run() {
 			return
 		}
 		for f, items := range due {
-			k.extend(f, items)
+			// Each for itself: a queue without a leader must not cost the others their leases.
+			k.hub.spawn(k.hub.cfg.Timeout, func(ctx context.Context) { k.extend(ctx, f, items) })
 		}
 		timer.Reset(max(time.Until(next), 10*time.Millisecond))
 	}
@@ -139,15 +158,20 @@ func (k *keeper) take(now time.Time) (map[*feed][]SettleItem, time.Time, bool) {
 	due := make(map[*feed][]SettleItem)
 	next := now.Add(time.Hour)
 	for subject, l := range k.kept {
-		switch {
-		case now.After(l.until) || now.After(l.expires):
+		if now.After(l.until) || now.After(l.expires) {
 			delete(k.kept, subject)
-		case !now.Before(l.due()):
-			due[l.feed] = append(due[l.feed], SettleItem{AckSubject: subject, Expires: l.expires})
-			// Tried again at half the time that is left, in case this try fails.
-			next = earlier(next, now.Add(l.expires.Sub(now)/2))
-		default:
-			next = earlier(next, l.due())
+			continue
+		}
+		if !now.Before(l.due) {
+			item := SettleItem{AckSubject: subject}
+			if l.certain {
+				item.Expires = l.expires
+			}
+			due[l.feed] = append(due[l.feed], item)
+			l.due = now.Add(max(l.expires.Sub(now)/2, extendSpacing)) // in case this try fails
+		}
+		if l.due.Before(next) {
+			next = l.due
 		}
 	}
 	if len(k.kept) == 0 {
@@ -157,16 +181,7 @@ func (k *keeper) take(now time.Time) (map[*feed][]SettleItem, time.Time, bool) {
 	return due, next, true
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func (k *keeper) extend(f *feed, items []SettleItem) {
-	ctx, cancel := context.WithTimeout(k.hub.life, k.hub.cfg.Timeout)
-	defer cancel()
+func (k *keeper) extend(ctx context.Context, f *feed, items []SettleItem) {
 	results, err := f.settle(ctx, Settlement{Kind: Extend}, items)
 	if err != nil {
 		return
@@ -180,14 +195,17 @@ func (k *keeper) extend(f *feed, items []SettleItem) {
 		}
 		switch r.Status {
 		case Settled:
-			l.expires = r.Expires
-			if l.expires.IsZero() {
-				l.expires = time.Now().Add(l.ackWait)
+			if r.Expires.IsZero() { // the consumer may not be asked about
+				r.Expires = time.Now().Add(l.ackWait)
 			}
+			l.renew(r.Expires)
 		case Gone, Invalid, Rejected, Expired:
 			delete(k.kept, items[i].AckSubject)
 			k.hub.log.Warn("a kept lease cannot be extended", "stream", f.stream, "status", r.Status, "error", r.Err)
 		case Unknown: // tried again while its time lasts
 		}
+	}
+	if k.running {
+		k.nudge() // the next extension may be due earlier than the repetition of this one
 	}
 }

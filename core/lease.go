@@ -85,6 +85,11 @@ func (l *Lease) Extend(ctx context.Context) error {
 	return l.settle(ctx, Settlement{Kind: Extend})
 }
 
+// Keep extends the lease again and again, until it is settled or maxHold is over.
+func (l *Lease) Keep(maxHold time.Duration) error {
+	return l.queue.KeepItem(SettleItem{AckSubject: l.AckSubject, Expires: l.Expires}, maxHold)
+}
+
 // Term settles the lease as failed for good: the task is not offered again.
 func (l *Lease) Term(ctx context.Context, reason string) error {
 	return l.settle(ctx, Settlement{Kind: Term, Reason: reason})

@@ -62,7 +62,7 @@ func (f *feed) republish(ctx context.Context, c *settleCall, todo []int) {
 		sources = append(sources, i)
 	}
 	var stored []int
-	for k, r := range f.hub.publish(ctx, f.stream, messages) {
+	for k, r := range f.hub.publish(ctx, f.stream, defaultDuplicateWindow, messages) {
 		if r.Err != nil {
 			c.failAll([]int{sources[k]}, r.Err)
 			continue

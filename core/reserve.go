@@ -193,6 +193,9 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 		case status != nil:
 			last = *status
 			if err := f.refused(ctx, last); err != nil {
+				if ctx.Err() != nil {
+					return overdueReserve(ctx, r.session, last)
+				}
 				return err
 			}
 		case over:

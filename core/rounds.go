@@ -2,6 +2,7 @@ package natslease
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -23,17 +24,24 @@ type round[T any] struct {
 	done  chan struct{}
 	value T
 	err   error
+	cut   bool // its own time ran out, which says nothing about a caller's
 }
 
 // do returns the result of a run that begins after the call.
 func (r *rounds[T]) do(ctx context.Context) (T, error) {
-	mine := r.join()
-	select {
-	case <-mine.done:
-		return mine.value, mine.err
-	case <-ctx.Done():
-		var zero T
-		return zero, ctx.Err()
+	for {
+		mine := r.join()
+		select {
+		case <-mine.done:
+			if !mine.cut {
+				return mine.value, mine.err
+			}
+		case <-ctx.Done():
+		}
+		if err := ctx.Err(); err != nil {
+			var zero T
+			return zero, err
+		}
 	}
 }
 
@@ -81,6 +89,7 @@ func (r *rounds[T]) work(ctx context.Context) {
 	r.mu.Unlock()
 	r.began = time.Now() // of this goroutine until the next is started
 	mine.value, mine.err = r.run(ctx)
+	mine.cut = errors.Is(mine.err, context.DeadlineExceeded) || errors.Is(mine.err, context.Canceled)
 	close(mine.done)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -201,22 +201,26 @@ func (f *feed) confirm(ctx context.Context, c *settleCall, todo []int) {
 			return
 		}
 		if err := f.exists(ctx); err != nil {
-			switch CodeOf(err) {
-			case CodeQueueNotFound:
+			switch {
+			case CodeOf(err) == CodeQueueNotFound:
 				for _, i := range todo {
 					c.fail(i, Gone, &Error{Code: CodeLeaseGone, Outcome: OutcomeRejected, Message: "its queue no longer exists", Cause: err})
 				}
+			case ctx.Err() != nil:
+				c.failAll(todo, interrupted(ctx, noLeader()))
 			default:
-				c.failAll(todo, err)
+				c.failAll(todo, asOperation(c.operation, err).unsent()) // it is the question's outcome
 			}
 			return
 		}
 		if !sleep(ctx, wait.delay()) {
-			c.failAll(todo, newError(CodeQueueUnavailable, OutcomeNotSent, "the queue had no leader until the deadline"))
+			c.failAll(todo, interrupted(ctx, noLeader()))
 			return
 		}
 	}
 }
+
+func noLeader() *Error { return outOfTime("the queue had no leader until the deadline") }
 
 // send makes one round of requests on one session. It returns false when the call is over.
 func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) bool {

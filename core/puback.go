@@ -1,0 +1,50 @@
+package natslease
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// readPubAck reads the server's answer to a publish. The second result tells whether it may be sent again.
+func readPubAck(data []byte) (PublishResult, bool) {
+	if seq, ok := scanPubAck(data); ok {
+		return PublishResult{Seq: seq}, false
+	}
+	var ack struct {
+		Seq       uint64    `json:"seq"`
+		Duplicate bool      `json:"duplicate"`
+		Error     *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &ack); err != nil {
+		return PublishResult{Err: newError(CodeServer, OutcomeUnknown, "the server's answer could not be read: %s", err)}, false
+	}
+	if ack.Error != nil {
+		return PublishResult{Err: ack.Error.asError()}, ack.Error.transient() || ack.Error.Code == 429
+	}
+	return PublishResult{Seq: ack.Seq, Duplicate: ack.Duplicate}, false
+}
+
+// scanPubAck reads the answer in the one form that the server writes for a message that is newly stored,
+// `{"stream":"S", "seq":1}`; anything else is left to the JSON decoder.
+func scanPubAck(data []byte) (seq uint64, ok bool) {
+	if bytes.Contains(data, []byte(`"error"`)) {
+		return 0, false
+	}
+	at := bytes.LastIndex(data, []byte(`"seq":`))
+	if at < 0 {
+		return 0, false
+	}
+	rest := data[at+len(`"seq":`):]
+	n := 0
+	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+		seq = seq*10 + uint64(rest[n]-'0')
+		n++
+	}
+	if n == 0 || n > 19 || n == len(rest) {
+		return 0, false
+	}
+	if rest[n] == '}' && n+1 == len(rest) {
+		return seq, true
+	}
+	return 0, false
+}

@@ -1,0 +1,223 @@
+package natslease
+
+import (
+	"context"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// publishWindow is how many messages of one call are in flight. The server drops what exceeds its own queue of 10,000
+// messages a stream.
+const publishWindow = 4096
+
+// publishRound sends messages of a call on one session and collects the answers. Each message is launched once and
+// lands once, whoever is first: an answer, a refusal, or the end of the session or of the call.
+type publishRound struct {
+	call     *publishCall
+	session  *session
+	todo     []int
+	room     chan struct{} // has a value when a message landed while the window was full
+	finished chan struct{} // closed when nothing is awaited any more
+
+	mu     sync.Mutex
+	flying []bool // by message
+	inAir  int    // how many of them are true
+	left   int    // messages that have not landed
+	dead   *Error // why the round ended before all had
+
+	// Of use when the round is over.
+	again   []int // to be sent again
+	unheard bool  // nobody listened
+	pause   bool  // sending again at once would be useless
+}
+
+func (c *publishCall) newRound(s *session, todo []int) *publishRound {
+	return &publishRound{
+		call: c, session: s, todo: todo, left: len(todo), flying: make([]bool, len(c.messages)),
+		room: make(chan struct{}, 1), finished: make(chan struct{}),
+	}
+}
+
+// run sends what is to be sent, never more than the window ahead of the answers, and waits for them.
+func (r *publishRound) run(ctx context.Context) {
+	id, err := r.session.register(r)
+	if err != nil {
+		r.ground(r.todo, asOperation("", err))
+		return
+	}
+	defer r.session.unregister(id)
+	for k, i := range r.todo {
+		if !r.launch(ctx, i) {
+			r.end(r.session.overdue(ctx)) // unless the session has ended it
+			r.ground(r.todo[k:], r.dead)
+			return
+		}
+		m := &r.call.messages[i]
+		err := r.session.publish(m.subject, r.session.subject(id, i), m.header, m.data)
+		if err == nil {
+			continue
+		}
+		e := asOperation("", err)
+		r.land(i, landing{PublishResult: PublishResult{Err: e}, again: e.Code == CodeConnectionLost})
+		if e.Code == CodeConnectionLost {
+			r.ground(r.todo[k+1:], e)
+			break
+		}
+	}
+	select {
+	case <-r.finished:
+	case <-ctx.Done():
+		r.end(r.session.overdue(ctx))
+	}
+}
+
+// launch waits until message i fits into the call's window and the session's budget; false when the round has to stop.
+func (r *publishRound) launch(ctx context.Context, i int) bool {
+	budget, cost := r.session.budget, r.cost(i)
+	if !budget.TryAcquire(cost) && budget.Acquire(ctx, cost) != nil {
+		return false
+	}
+	for {
+		r.mu.Lock()
+		dead := r.dead != nil
+		launched := !dead && r.inAir < publishWindow
+		if launched {
+			r.flying[i] = true
+			r.inAir++
+		}
+		r.mu.Unlock()
+		if launched {
+			return true
+		}
+		if !dead {
+			select {
+			case <-r.room:
+				continue
+			case <-r.finished: // the session was lost
+			case <-ctx.Done():
+			}
+		}
+		budget.Release(cost)
+		return false
+	}
+}
+
+// cost is what message i takes of the session's budget; one that is larger than all of it takes all.
+func (r *publishRound) cost(i int) int64 {
+	return min(int64(len(r.call.messages[i].data))+512, unsentBudget)
+}
+
+// landing is how the flight of a message ended.
+type landing struct {
+	PublishResult
+	certain bool // it is the stream that refuses it
+	unheard bool // nobody listened
+	again   bool // it is to be sent again
+}
+
+// land ends the flight of one message.
+func (r *publishRound) land(i int, l landing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.flying[i] {
+		return
+	}
+	if l.Err == nil {
+		r.call.results[i] = l.PublishResult
+	} else {
+		r.call.record(i, l.Err, l.certain)
+	}
+	if l.again {
+		r.again = append(r.again, i)
+		r.pause = true
+		r.unheard = r.unheard || l.unheard
+	}
+	r.touchDown(i)
+	if r.inAir == publishWindow-1 {
+		select {
+		case r.room <- struct{}{}:
+		default:
+		}
+	}
+	r.over(1)
+}
+
+// touchDown takes message i out of the air; r.mu is held.
+func (r *publishRound) touchDown(i int) {
+	r.flying[i] = false
+	r.inAir--
+	r.session.budget.Release(r.cost(i))
+}
+
+// over counts messages that are no longer awaited; r.mu is held.
+func (r *publishRound) over(n int) {
+	r.left -= n
+	if r.left == 0 && r.dead == nil {
+		close(r.finished)
+	}
+}
+
+// ground ends the round for messages that were not launched: they were not sent, whatever became of the others.
+func (r *publishRound) ground(unsent []int, cause *Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := cause.unsent()
+	r.call.fail(unsent, e, false)
+	if e.Code == CodeConnectionLost {
+		r.again = append(r.again, unsent...)
+		r.pause = true
+	}
+	r.over(len(unsent))
+}
+
+// end ends the round for what is in the air. What a lost connection leaves unanswered is sent again.
+func (r *publishRound) end(cause *Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dead != nil || r.left == 0 {
+		return
+	}
+	r.dead = cause
+	for _, i := range r.todo {
+		if !r.flying[i] {
+			continue
+		}
+		r.call.record(i, cause, false)
+		if cause.Code == CodeConnectionLost {
+			r.again = append(r.again, i)
+		}
+		r.touchDown(i)
+	}
+	close(r.finished)
+}
+
+func (r *publishRound) lost(err *Error) { r.end(err) }
+
+func (r *publishRound) denied(subject string, err *Error) bool {
+	var matched []int
+	r.mu.Lock()
+	for _, i := range r.todo {
+		if r.flying[i] && r.call.messages[i].subject == subject {
+			matched = append(matched, i)
+		}
+	}
+	r.mu.Unlock()
+	for _, i := range matched {
+		r.land(i, landing{PublishResult: PublishResult{Err: err}})
+	}
+	return len(matched) > 0
+}
+
+func (r *publishRound) reply(i int, m *nats.Msg) {
+	if i < 0 || i >= len(r.flying) {
+		return
+	}
+	if isNoResponders(m) {
+		err := newError(CodeQueueUnavailable, OutcomeNotSent, "nobody took the message: the queue has no leader")
+		r.land(i, landing{PublishResult: PublishResult{Err: err}, again: true, unheard: true})
+		return
+	}
+	result, again := readPubAck(m.Data)
+	r.land(i, landing{PublishResult: result, certain: !again, again: again})
+}
