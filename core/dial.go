@@ -100,15 +100,15 @@ func (h *hub) dial() (*session, error) {
 	return nil, dialFailure(failures)
 }
 
-// dialFailure is the one error for all servers that were tried: a refusal of credentials outranks the rest,
-// because waiting does not mend it.
+// dialFailure is the one error for all servers that were tried: a refusal outranks the rest, because waiting does not
+// mend it.
 func dialFailure(failures []error) error {
 	texts := make([]string, len(failures))
 	for i, err := range failures {
 		texts[i] = err.(*Error).Message
 	}
 	for _, err := range failures {
-		if e := err.(*Error); e.Code == CodeAuthentication {
+		if e := err.(*Error); e.Code == CodeAuthentication || e.Code == CodePermissionDenied {
 			return e
 		}
 	}
@@ -155,7 +155,7 @@ func (h *hub) dialServer(ctx context.Context, server string) (*session, error) {
 		if r.err != nil {
 			return nil, connectError(f, server, r.err, d.dialError())
 		}
-		if err := s.start(r.nc, d.wire); err != nil {
+		if err := s.start(ctx, r.nc, d.wire); err != nil {
 			return nil, connectError(f, server, err, nil)
 		}
 		return s, nil

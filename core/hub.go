@@ -24,7 +24,7 @@ type hub struct {
 	life        context.Context // ends when the hub is closed
 	finish      context.CancelFunc
 	workers     sync.WaitGroup  // goroutines that end with life
-	predecessor <-chan struct{} // closed when the hub that had these options before has let go of its connection; nil for none
+	predecessor <-chan struct{} // closed when the hubs that had these options before have let go of their connection; nil for none
 	clients     int             // guarded by hubs
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ type counters struct {
 var hubs = struct {
 	sync.Mutex
 	byKey   map[string]*hub
-	closing map[string]<-chan struct{} // closed when the hub that was left has let go of its connection
+	closing map[string]<-chan struct{} // closed when the hubs that were left have let go of their connection
 }{byKey: make(map[string]*hub), closing: make(map[string]<-chan struct{})}
 
 // joinHub returns the process's hub for these options, made if there is none.
@@ -96,15 +96,24 @@ func (h *hub) leave(ctx context.Context) error {
 	gone := make(chan struct{})
 	hubs.closing[h.key] = gone
 	hubs.Unlock()
-	defer func() {
+	err := h.close(ctx)
+	letGo := func() {
 		hubs.Lock()
 		if hubs.closing[h.key] == gone {
 			delete(hubs.closing, h.key)
 		}
 		hubs.Unlock()
 		close(gone)
+	}
+	if h.predecessor == nil {
+		letGo()
+		return err
+	}
+	go func() { // ends with the predecessor's leave, which has a deadline
+		<-h.predecessor
+		letGo()
 	}()
-	return h.close(ctx)
+	return err
 }
 
 // close gives back what the process holds and was not handed to anybody, then ends the session.

@@ -115,3 +115,41 @@ func TestPromise2OneConnectionAfterALoss(t *testing.T) {
 	require.Equal(t, 2, p.Total())
 	require.Equal(t, uint64(2), c.Stats().Generation)
 }
+
+// A client that comes while the last one takes its time to leave waits for the connection to go, also behind one that
+// came and went in between.
+func TestPromise2OneConnectionWhileTheLastClientLeaves(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	cfg := natslease.Config{Servers: []string{b.server.URL()}, Name: "shared"}
+	leaving := newClient(t, cfg)
+	q := named(t, leaving, natslease.QueueConfig{})
+	call, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := q.Reserve(call, 1, time.Second)
+		ended <- err
+	}()
+	awaitPulls(t, b.queue, 1)
+	cancel() // its pull stays out, and leaving waits for that
+	require.Error(t, <-ended)
+	others := b.server.Connections() - 1
+	left := make(chan error, 1)
+	go func() { left <- leaving.Close(within(t, patience)) }()
+	require.Eventually(t, func() bool {
+		_, err := leaving.Ping(within(t, patience))
+		return natslease.CodeOf(err) == natslease.CodeClientClosed
+	}, patience, time.Millisecond)
+	require.NoError(t, newClient(t, cfg).Close(within(t, patience)))
+	next := newClient(t, cfg)
+	_, err := next.Ping(within(t, patience))
+	require.NoError(t, err)
+	select {
+	case err := <-left:
+		left <- err
+	case <-time.After(100 * time.Millisecond):
+		require.Fail(t, "it did not wait for the connection to go")
+	}
+	require.NoError(t, <-left, "it was waited for")
+	require.Eventually(t, func() bool { return b.server.Connections() == others+1 }, patience, time.Millisecond)
+}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,23 +15,8 @@ import (
 // unsentBudget bounds the bytes of published messages that one session holds unanswered.
 const unsentBudget = 16 << 20
 
-// inboxBuffer is how many messages may wait between nats.go's reader and the session's dispatcher. The dispatcher never
-// blocks, so it stays near empty; a message that finds it full would be dropped.
-const inboxBuffer = 65536
-
 // syncSpacing keeps a flood of polls that are answered from memory from becoming a flood of PINGs.
 const syncSpacing = time.Millisecond
-
-// A listener is a call that awaits answers in the session's inbox. Its methods run on the session's goroutines and
-// must not block.
-type listener interface {
-	// reply is an answer to the request of that slot.
-	reply(slot int, m *nats.Msg)
-	// denied tells that the server forbids publishing to subject; it returns whether the call published there.
-	denied(subject string, err *Error) bool
-	// lost tells that the session ended: no answer will come.
-	lost(err *Error)
-}
 
 // session is one TCP connection to one server. It is never reconnected: once lost it is replaced by another session
 // with a higher generation.
@@ -94,28 +77,27 @@ func newSession(h *hub, f *flight) *session {
 }
 
 // start takes over a connection that nats.go has opened.
-func (s *session) start(nc *nats.Conn, w *wire) error {
+func (s *session) start(ctx context.Context, nc *nats.Conn, w *wire) error {
 	s.mu.Lock()
 	s.nc, s.wire = nc, w
 	cause := s.cause
 	s.mu.Unlock()
 	if cause == nil {
 		s.flight.mark(&s.flight.connected)
-		sub, err := nc.ChanSubscribe(s.inbox+"*", s.arrivals)
+		err := s.subscribe(ctx)
 		if err == nil {
-			s.mu.Lock()
-			s.sub = sub
-			s.mu.Unlock()
 			s.done.Add(2)
 			go s.dispatch()
 			go s.watch()
 			return nil
 		}
-		cause = s.lossBy(err)
-		s.end(cause)
+		s.end(s.lossBy(err))
 		cause = s.cause // of two that end it the first is right
 	}
 	s.hangUp(nc, w)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return s.beforeUse(cause)
 }
 
@@ -135,8 +117,11 @@ func (s *session) adopt(generation uint64, counted func(error)) *Error {
 // beforeUse is the error of a dial whose session ended before it could be used.
 func (s *session) beforeUse(cause *Error) *Error {
 	e := *cause
-	if e.Code == CodeConnectionLost {
+	switch e.Code {
+	case CodeConnectionLost:
 		e.Code, e.Outcome = CodeConnectFailed, OutcomeNotSent
+	case CodePermissionDenied:
+		e.Outcome = OutcomeRejected
 	}
 	return e.unsent()
 }
@@ -187,28 +172,6 @@ func (s *session) hangUp(nc *nats.Conn, w *wire) {
 	nc.Close()
 }
 
-// register makes l reachable at the inbox subjects that subject(id, slot) gives.
-func (s *session) register(l listener) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cause != nil {
-		return 0, s.cause.unsent()
-	}
-	s.nextID++
-	id := s.nextID
-	s.listeners[id] = l
-	if len(s.listeners) == 1 {
-		s.flight.mark(&s.awaitedSince)
-		if s.resting.CompareAndSwap(true, false) {
-			select {
-			case s.wake <- struct{}{}:
-			default:
-			}
-		}
-	}
-	return id, nil
-}
-
 // lostBefore is the error of a call that found its session ended, or about to end, before it sent anything.
 func (s *session) lostBefore() *Error {
 	s.mu.Lock()
@@ -218,27 +181,6 @@ func (s *session) lostBefore() *Error {
 		cause = s.lossBy(nil)
 	}
 	return cause.unsent()
-}
-
-func (s *session) unregister(id uint64) {
-	s.mu.Lock()
-	delete(s.listeners, id)
-	if len(s.listeners) == 0 {
-		s.awaitedSince.Store(0)
-	}
-	s.mu.Unlock()
-}
-
-// subject is where the answer to one request of a listener goes.
-func (s *session) subject(id uint64, slot int) string {
-	b := make([]byte, 0, len(s.inbox)+24)
-	b = append(b, s.inbox...)
-	b = strconv.AppendUint(b, id, 36)
-	if slot > 0 {
-		b = append(b, '_')
-		b = strconv.AppendInt(b, int64(slot), 36)
-	}
-	return string(b)
 }
 
 // judge tells the breaker, once, whether the session was a success. It returns whether it still had to be told.
@@ -252,76 +194,6 @@ func (s *session) judge(err error) bool {
 	}
 	(*told)(err)
 	return true
-}
-
-// dispatch gives every arrival to whom it is for. It ends when nats.go has closed the connection, after the last
-// arrival, so that an answer that came before the end is not lost with it.
-func (s *session) dispatch() {
-	defer s.done.Done()
-	for m := <-s.arrivals; m != nil; m = <-s.arrivals {
-		switch m.Sub {
-		case s.sub:
-			s.judge(nil) // whoever answers is there
-			if token, ok := strings.CutPrefix(m.Subject, s.inbox); ok {
-				s.dispatchReply(token, m)
-			} else if m.Reply != "" {
-				s.dispatchTask(m)
-			}
-		case nil:
-			s.dispatchMark(m)
-		default:
-			s.dispatchSensed(m.Sub)
-		}
-	}
-	s.mu.Lock()
-	cause := s.cause
-	left := s.listeners
-	s.listeners = make(map[uint64]listener)
-	s.mu.Unlock()
-	for _, l := range left {
-		l.lost(cause)
-	}
-	for _, f := range s.hub.allFeeds() {
-		f.sessionGone(s, cause)
-	}
-	close(s.gone)
-}
-
-// dispatchTask routes a task to the feed of the consumer that its ack subject names.
-func (s *session) dispatchTask(m *nats.Msg) {
-	ack, err := ParseAckSubject(m.Reply)
-	if err != nil {
-		s.hub.log.Warn("a message that is no task came to the inbox", "subject", m.Subject, "reply", m.Reply)
-		return
-	}
-	f := s.lastFeed
-	if f == nil || f.consumer != ack.Consumer || f.stream != ack.Stream {
-		f = s.hub.feed(ack.Stream, ack.Consumer)
-		s.lastFeed = f
-	}
-	f.deliver(s, newLease(m, ack, s.flight.lastByte()))
-}
-
-func (s *session) dispatchReply(token string, m *nats.Msg) {
-	idPart, slotPart, _ := strings.Cut(token, "_")
-	id, err := strconv.ParseUint(idPart, 36, 64)
-	if err != nil {
-		return
-	}
-	slot := 0
-	if slotPart != "" {
-		n, err := strconv.ParseInt(slotPart, 36, 32)
-		if err != nil {
-			return
-		}
-		slot = int(n)
-	}
-	s.mu.Lock()
-	l := s.listeners[id]
-	s.mu.Unlock()
-	if l != nil {
-		l.reply(slot, m)
-	}
 }
 
 // publish hands one message to nats.go. It does not block: see wire.
@@ -373,78 +245,6 @@ func (s *session) onLameDuck(*nats.Conn) {
 	s.end(newError(CodeConnectionLost, OutcomeUnknown, "%s is shutting down (lame duck mode)", s.flight.server))
 }
 
-// onServerError runs for every -ERR that leaves the connection open, and for nats.go's own complaints.
-func (s *session) onServerError(_ *nats.Conn, _ *nats.Subscription, err error) {
-	switch {
-	case errors.Is(err, nats.ErrPermissionViolation):
-		s.onPermissionViolation(err)
-	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired),
-		errors.Is(err, nats.ErrAuthorization):
-		s.end(&Error{Code: CodeAuthentication, Outcome: OutcomeUnknown, Message: s.flight.server + " ended the session: " + redactError(err), Cause: err})
-	default:
-		s.hub.log.Warn("nats", "server", s.flight.server, "error", redactError(err))
-	}
-}
-
-// onPermissionViolation matches the refusal to the calls that caused it: the server names only the subject.
-func (s *session) onPermissionViolation(err error) {
-	_, quoted, _ := strings.Cut(err.Error(), `"`)
-	subject, _, _ := strings.Cut(quoted, `"`)
-	denied := newError(CodePermissionDenied, OutcomeRejected, "the server's permissions forbid %s", violation(err, subject))
-	denied.Cause = err
-	if strings.Contains(err.Error(), "Subscription to") {
-		if s.sensorDenied(subject) {
-			s.hub.log.Debug("publishes cannot be listened for", "subject", subject)
-			return
-		}
-		// Without its inbox the session can hear nothing. It stays the hub's session so that each call fails at
-		// once, and is dropped so that a later call sees corrected permissions.
-		s.end(denied)
-		return
-	}
-	s.mu.Lock()
-	var all []listener
-	for _, l := range s.listeners {
-		all = append(all, l)
-	}
-	s.mu.Unlock()
-	matched := false
-	for _, l := range all {
-		matched = l.denied(subject, denied) || matched
-	}
-	if !matched {
-		s.hub.log.Warn("permission violation of no call in flight", "subject", subject)
-	}
-}
-
-func violation(err error, subject string) string {
-	if strings.Contains(err.Error(), "Subscription to") {
-		return "subscribing to " + strconv.Quote(subject) + ": allow it, or set InboxPrefix to what is allowed"
-	}
-	return "publishing to " + strconv.Quote(subject)
-}
-
-// request sends one message and waits for one answer.
-func (s *session) request(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
-	r := &oneReply{subject: subject, answer: make(chan *nats.Msg, 1), failure: make(chan *Error, 1)}
-	id, err := s.register(r)
-	if err != nil {
-		return nil, err
-	}
-	defer s.unregister(id)
-	if err := s.publish(subject, s.subject(id, 0), nil, data); err != nil {
-		return nil, err
-	}
-	select {
-	case m := <-r.answer:
-		return m, nil
-	case e := <-r.failure:
-		return nil, e
-	case <-ctx.Done():
-		return nil, s.overdue(ctx)
-	}
-}
-
 // ping waits for the server's PONG. It listens for nothing, but is counted as awaiting something.
 func (s *session) ping(ctx context.Context) error {
 	id, err := s.register(&oneReply{failure: make(chan *Error, 1)})
@@ -477,33 +277,4 @@ func (s *session) overdue(ctx context.Context) *Error {
 	}
 	e.history = s.flight.history()
 	return e
-}
-
-// oneReply is the listener of session.request.
-type oneReply struct {
-	subject string
-	answer  chan *nats.Msg
-	failure chan *Error
-}
-
-func (r *oneReply) reply(_ int, m *nats.Msg) {
-	select {
-	case r.answer <- m:
-	default: // a second answer to the same request says nothing new
-	}
-}
-
-func (r *oneReply) denied(subject string, err *Error) bool {
-	if subject != r.subject {
-		return false
-	}
-	r.lost(err)
-	return true
-}
-
-func (r *oneReply) lost(err *Error) {
-	select {
-	case r.failure <- err:
-	default:
-	}
 }
