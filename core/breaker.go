@@ -101,7 +101,7 @@ func (b *breaker) begin() (counted func(error), probe bool, err error) {
 	wait := time.Until(b.until)
 	b.mu.Unlock()
 	if wait > 0 {
-		return nil, false, circuitOpen(wait)
+		return nil, false, circuitOpen(spread(wait))
 	}
 	done, err := b.cb.Allow()
 	if err != nil {

@@ -70,6 +70,9 @@ func (c *Client) begin(ctx context.Context, in *bounds) (context.Context, func()
 	if c.closed.Load() {
 		return nil, nil, newError(CodeClientClosed, OutcomeNotSent, "the client was closed: open another")
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, inOperation("", err, OutcomeNotSent)
+	}
 	ctx, cancel := c.withTimeout(ctx)
 	if err := in.enter(ctx); err != nil {
 		cancel()

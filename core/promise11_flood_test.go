@@ -237,26 +237,67 @@ func TestPromise11SharedPulls(t *testing.T) {
 	t.Logf("%d pulls for %d tasks and %d takers", pulls.Load(), tasks, takers)
 }
 
-// Who cannot get a place among the calls in flight is told so, and when to come again.
+// Who finds max_ack_pending reached is told so at once, however little he wants to wait, and leaves no pull behind.
+func TestPromise11SaturatedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{MaxAckPending: 2})
+	publish(t, b.queue, 3)
+	reserve(t, b.queue, 2)
+	elsewhere := connectTo(t, b.server.URL()) // a process that knows nothing of the queue
+	_, err := elsewhere.Ping(within(t, patience))
+	require.NoError(t, err)
+	started := time.Now()
+	_, err = named(t, elsewhere, natslease.QueueConfig{}).Reserve(within(t, patience), 1, 0)
+	require.Less(t, time.Since(started), 100*time.Millisecond)
+	requireCode(t, err, natslease.CodeSaturated, natslease.OutcomeRejected)
+	require.Positive(t, err.(*natslease.Error).RetryAfter)
+	info, err := b.queue.Info(within(t, patience))
+	require.NoError(t, err)
+	require.Zero(t, info.NumWaiting)
+}
+
+// However many calls come, a bounded number is in flight; who cannot get a place among them is told so within
+// MaxQueueWait, and when to come again.
 func TestPromise11Busy(t *testing.T) {
 	t.Parallel()
+	const limit, callers, longest = 4, 100, 50 * time.Millisecond
 	s := natstest.Start(t)
-	c := newClient(t, natslease.Config{Servers: []string{s.URL()}, MaxInFlight: 4, MaxQueueWait: 50 * time.Millisecond})
+	c := newClient(t, natslease.Config{Servers: []string{s.URL()}, MaxInFlight: limit, MaxQueueWait: longest})
 	q := existing(t, c, natslease.QueueConfig{})
 	ctx, cancel := context.WithCancel(within(t, patience))
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() { _, _ = q.Reserve(ctx, 1, patience/2) })
+	var holders sync.WaitGroup
+	for range limit {
+		holders.Go(func() { _, _ = q.Reserve(ctx, 1, patience/2) })
 	}
-	require.Eventually(t, func() bool { return c.Stats().InFlight == 4 }, patience, time.Millisecond)
-	_, err := q.Reserve(within(t, patience), 1, 0)
-	requireCode(t, err, natslease.CodeBusy, natslease.OutcomeNotSent)
-	require.Positive(t, err.(*natslease.Error).RetryAfter)
-	require.Contains(t, strings.ToLower(err.Error()), "maxinflight")
-	_, err = c.Ping(within(t, patience)) // other calls have places of their own
+	require.Eventually(t, func() bool { return c.Stats().InFlight == limit }, patience, time.Millisecond)
+	var late natstest.Lateness
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			late.Measure(time.Now().Add(longest), func() {
+				_, err := q.Reserve(within(t, patience), 1, 0)
+				if natslease.CodeOf(err) != natslease.CodeBusy || err.(*natslease.Error).Outcome != natslease.OutcomeNotSent {
+					t.Error(err)
+					return
+				}
+				if after := err.(*natslease.Error).RetryAfter; after <= 0 || after > time.Second {
+					t.Errorf("retry after %s", after)
+				}
+				if !strings.Contains(err.Error(), "MaxInFlight") {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	for range 20 {
+		require.Equal(t, limit, c.Stats().InFlight)
+	}
+	wg.Wait()
+	late.Assert(t)
+	_, err := c.Ping(within(t, patience)) // other calls have places of their own
 	require.NoError(t, err)
 	cancel()
-	wg.Wait()
+	holders.Wait()
 	requireEmpty(t, q)
 }
 

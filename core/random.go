@@ -31,6 +31,11 @@ func jittered(d time.Duration) time.Duration {
 	return d/2 + time.Duration(randomInt(int(d/2)+1))
 }
 
+// spread is a little more than d: the calls of a process that wait for the same moment are not to come back in step.
+func spread(d time.Duration) time.Duration {
+	return d + time.Duration(randomInt(int(50*time.Millisecond)))
+}
+
 // backoff grows from 20 ms to 500 ms, jittered.
 type backoff struct{ next time.Duration }
 

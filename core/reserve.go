@@ -138,7 +138,7 @@ func (f *feed) join(r *reservation) error {
 	now := time.Now()
 	if f.pull == nil && f.pace.next.After(r.pullUntil(now)) && f.pace.next.After(r.deadline) {
 		return &Error{
-			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: f.pace.next.Sub(now),
+			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: spread(f.pace.next.Sub(now)),
 			Message: "the queue was empty or refused just now, and the deadline comes before it is asked again",
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -71,4 +72,77 @@ func (d *StuckDialer) DialContext(context.Context, string, string) (net.Conn, er
 	}
 	<-d.released
 	return nil, errors.New("natstest: the stuck dialer was released")
+}
+
+// GatedDialer is a dialer that connects, refuses, or lets wait, as it is told. It begins by connecting.
+type GatedDialer struct {
+	mu      sync.Mutex
+	refuses bool
+	gate    chan struct{} // nil when open; closed when it opens
+	dials   int
+	entered chan struct{}
+}
+
+// NewGatedDialer makes one.
+func NewGatedDialer() *GatedDialer { return &GatedDialer{entered: make(chan struct{}, 1)} }
+
+// Dials is how often it was asked.
+func (d *GatedDialer) Dials() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dials
+}
+
+// Entered gets a value when it was asked since the last value was taken.
+func (d *GatedDialer) Entered() <-chan struct{} { return d.entered }
+
+// Hold lets dials wait for Refuse or Connect.
+func (d *GatedDialer) Hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gate == nil {
+		d.gate = make(chan struct{})
+	}
+}
+
+// Refuse has dials fail, those that wait too.
+func (d *GatedDialer) Refuse() { d.open(true) }
+
+// Connect has dials succeed, those that wait too.
+func (d *GatedDialer) Connect() { d.open(false) }
+
+func (d *GatedDialer) open(refuses bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuses = refuses
+	if d.gate != nil {
+		close(d.gate)
+		d.gate = nil
+	}
+}
+
+// DialContext does as it is told.
+func (d *GatedDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	d.dials++
+	gate := d.gate
+	d.mu.Unlock()
+	select {
+	case d.entered <- struct{}{}:
+	default:
+	}
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	d.mu.Lock()
+	refuses := d.refuses
+	d.mu.Unlock()
+	if refuses {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
