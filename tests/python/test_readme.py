@@ -29,7 +29,11 @@ def test_python_programs(program: str, nats_url: str, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(program.replace(URL, nats_url))
     done = subprocess.run(
-        [sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
