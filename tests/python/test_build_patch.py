@@ -29,16 +29,6 @@ static inline void gopy_err_handle() {
 */
 import "C"
 
-//export DecRef
-func DecRef(handle CGoHandle) {
-	gopyh.DecRef(gopyh.CGoHandle(handle))
-}
-
-//export IncRef
-func IncRef(handle CGoHandle) {
-	gopyh.IncRef(gopyh.CGoHandle(handle))
-}
-
 //export NumHandles
 func NumHandles() int {
 	return gopyh.NumHandles()
@@ -87,6 +77,14 @@ func Slice_bool_len(handle CGoHandle) int {
 	return len(deptrFromHandle_Slice_bool(handle))
 }
 
+func deptrFromHandle_Slice_byte(h CGoHandle) []byte {
+	p := ptrFromHandle_Slice_byte(h)
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
 //export Slice_byte_from_bytes
 func Slice_byte_from_bytes(o *C.PyObject) CGoHandle {
 	size := C.PyBytes_Size(o)
@@ -115,8 +113,6 @@ STUBS = """\
 mod = Module('_natslease')
 mod.add_include('"natslease_go.h"')
 mod.add_function('GoPyInit', None, [])
-mod.add_function('DecRef', None, [param('int64_t', 'handle')])
-mod.add_function('IncRef', None, [param('int64_t', 'handle')])
 mod.add_function('NumHandles', retval('int'), [])
 mod.add_function('RequestGC', None, [])
 add_checked_string_function(mod, 'Slice_string_elem', retval('char*'), [])
@@ -149,8 +145,6 @@ def test_go_starts_no_goroutine() -> None:
 def test_go_exports_what_python_calls_and_keeps_the_rest_for_the_linker_to_drop() -> None:
     patched = go()
     assert re.findall(r"^//export (\w+)$", patched, re.M) == [
-        "DecRef",
-        "IncRef",
         "NumHandles",
         "Slice_byte_from_bytes",
         "Slice_byte_to_bytes",
@@ -162,8 +156,6 @@ def test_go_exports_what_python_calls_and_keeps_the_rest_for_the_linker_to_drop(
 def test_stubs_wrap_the_same_functions() -> None:
     patched = patch.patch_stubs(STUBS, name="natslease")
     assert re.findall(r"'(\w+)', (?:None|retval)", patched) == [
-        "DecRef",
-        "IncRef",
         "NumHandles",
         "Slice_byte_from_bytes",
         "Slice_byte_to_bytes",
@@ -190,7 +182,7 @@ def test_c_uses_no_type_outside_the_stable_abi() -> None:
         ("func RequestGC() {", "func RequestGC() error {"),
         ("\tsize := C.PyBytes_Size(o)\n", "\tn := C.PyBytes_Size(o)\n"),
         ("unsafe.Pointer(&s[0])", "unsafe.Pointer(&data[0])"),
-        ("//export IncRef", "//export AddRef"),
+        ("//export NumHandles", "//export Handles"),
         ("//export pybind_Wait", "//export Pybind_Wait"),
     ],
 )
@@ -205,7 +197,7 @@ def test_changed_go_stops_the_build(expected: str, changed: str) -> None:
     [
         ("mod.add_include('\"natslease_go.h\"')", "mod.add_include('\"natslease.h\"')"),
         ("mod.add_function('Slice_byte_from_bytes'", "add(mod, 'Slice_byte_from_bytes'"),
-        ("mod.add_function('IncRef'", "mod.add_function('AddRef'"),
+        ("mod.add_function('NumHandles'", "mod.add_function('Handles'"),
     ],
 )
 def test_changed_stubs_stop_the_build(expected: str, changed: str) -> None:

@@ -1,0 +1,193 @@
+package pybind
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	natslease "github.com/RolnickLab/natslease/core"
+)
+
+var (
+	clients table[*natslease.Client]
+	queues  table[*natslease.Queue]
+)
+
+// options has the fields of natslease.Config under their Python names. What is left out has its default.
+type options struct {
+	ConnectTimeout  time.Duration `json:"connect_timeout"`
+	Credentials     string        `json:"credentials"`
+	CredentialsFile string        `json:"credentials_file"`
+	Domain          string        `json:"domain"`
+	InboxPrefix     string        `json:"inbox_prefix"`
+	MaxInFlight     int           `json:"max_in_flight"`
+	MaxQueueWait    time.Duration `json:"max_queue_wait"`
+	Name            string        `json:"name"`
+	NKeySeed        string        `json:"nkey_seed"`
+	Password        string        `json:"password"`
+	Servers         []string      `json:"servers"`
+	SilenceTimeout  time.Duration `json:"silence_timeout"`
+	Timeout         time.Duration `json:"timeout"`
+	TLSCA           string        `json:"tls_ca"`
+	TLSCert         string        `json:"tls_cert"`
+	TLSFirst        bool          `json:"tls_first"`
+	TLSKey          string        `json:"tls_key"`
+	TLSServerName   string        `json:"tls_server_name"`
+	Token           string        `json:"token"`
+	User            string        `json:"user"`
+}
+
+func (o *options) config() natslease.Config {
+	return natslease.Config{
+		ConnectTimeout: o.ConnectTimeout, Credentials: o.Credentials, CredentialsFile: o.CredentialsFile,
+		Dialer: dialer, Domain: o.Domain, InboxPrefix: o.InboxPrefix, Logger: logger, MaxInFlight: o.MaxInFlight, MaxQueueWait: o.MaxQueueWait,
+		Name: o.Name, NKeySeed: o.NKeySeed, Password: o.Password, Servers: o.Servers, SilenceTimeout: o.SilenceTimeout,
+		Timeout: o.Timeout, Token: o.Token, User: o.User,
+		TLS: natslease.TLSConfig{CAFile: o.TLSCA, CertFile: o.TLSCert, First: o.TLSFirst, KeyFile: o.TLSKey, ServerName: o.TLSServerName},
+	}
+}
+
+// Open returns the handle of a new client. It does no I/O.
+func Open(config []byte) (answer []byte) {
+	defer rescue(&answer)
+	var o options
+	if err := json.Unmarshal(config, &o); err != nil {
+		return encodeError(err)
+	}
+	c, err := natslease.New(o.config())
+	if err != nil {
+		return encodeError(pythonNames(err))
+	}
+	return encodeNumber(clients.add(c))
+}
+
+// OpenQueue returns the handle of a queue of the client. It does no I/O.
+func OpenQueue(client int64, config []byte) (answer []byte) {
+	defer rescue(&answer)
+	c, ok := clients.get(client)
+	if !ok {
+		return encodeError(unknownHandle("client", client))
+	}
+	var o queueOptions
+	if err := json.Unmarshal(config, &o); err != nil {
+		return encodeError(err)
+	}
+	q, err := c.Queue(natslease.QueueConfig(o))
+	if err != nil {
+		return encodeError(pythonNames(err))
+	}
+	return encodeNumber(queues.add(q))
+}
+
+// ForgetQueue ends the handle of a queue, and returns it.
+func ForgetQueue(queue int64) int64 {
+	queues.remove(queue)
+	return queue
+}
+
+// queueOptions has the fields of natslease.QueueConfig under their Python names.
+type queueOptions struct {
+	AckWait         time.Duration `json:"ack_wait"`
+	Consumer        string        `json:"consumer"`
+	Discard         string        `json:"discard"`
+	DuplicateWindow time.Duration `json:"duplicate_window"`
+	MaxAckPending   int           `json:"max_ack_pending"`
+	MaxAge          time.Duration `json:"max_age"`
+	MaxBytes        int64         `json:"max_bytes"`
+	MaxDeliver      int           `json:"max_deliver"`
+	MaxMessages     int64         `json:"max_messages"`
+	Replicas        int           `json:"replicas"`
+	Retention       string        `json:"retention"`
+	Storage         string        `json:"storage"`
+	Stream          string        `json:"stream"`
+	Subject         string        `json:"subject"`
+}
+
+// CloseClient closes a client. Its handle ends at once; those of its queues only fail.
+func CloseClient(ticket, timeout, slice, notifier, client int64) (answer []byte) {
+	defer rescue(&answer)
+	c, ok := clients.remove(client)
+	if !ok {
+		return encodeError(unknownHandle("client", client))
+	}
+	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+		if err := c.Close(ctx); err != nil {
+			return encodeError(err), nil
+		}
+		return []byte{answerDone}, nil
+	})
+}
+
+// ForgetClient closes a client that nobody uses any more, and returns its handle. It does not wait.
+func ForgetClient(client, timeout int64) int64 {
+	if c, ok := clients.remove(client); ok {
+		go func() {
+			defer func() { _ = recover() }()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(timeout))
+			defer cancel()
+			_ = c.Close(ctx) // nobody is left to be told
+		}()
+	}
+	return client
+}
+
+// Ping returns the round trip time to the server.
+func Ping(ticket, timeout, slice, notifier, client int64) (answer []byte) {
+	defer rescue(&answer)
+	c, ok := clients.get(client)
+	if !ok {
+		return encodeError(unknownHandle("client", client))
+	}
+	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+		took, err := c.Ping(ctx)
+		if err != nil {
+			return encodeError(err), nil
+		}
+		return encodeNumber(int64(took)), nil
+	})
+}
+
+// Stats returns the client's figures as JSON.
+func Stats(client int64) (answer []byte) {
+	defer rescue(&answer)
+	c, ok := clients.get(client)
+	if !ok {
+		return encodeError(unknownHandle("client", client))
+	}
+	return encodeValue(describeStats(c.Stats()))
+}
+
+// pythonNames puts the options' Python names into an error that names them as the fields of natslease.Config or
+// natslease.QueueConfig.
+func pythonNames(err error) error {
+	var e *natslease.Error
+	if !errors.As(err, &e) || e.Code != natslease.CodeConfig {
+		return err
+	}
+	renamed := *e
+	renamed.Message = fieldNames().Replace(e.Message)
+	return &renamed
+}
+
+// fieldNames knows the Python name of each field, which is its name in JSON.
+var fieldNames = sync.OnceValue(func() *strings.Replacer {
+	var pairs []string
+	for _, t := range []reflect.Type{reflect.TypeFor[options](), reflect.TypeFor[queueOptions]()} {
+		for i := range t.NumField() {
+			name, python := t.Field(i).Name, t.Field(i).Tag.Get("json")
+			if rest, ok := strings.CutPrefix(name, "TLS"); ok {
+				// The field of natslease.TLSConfig: a path is called File there.
+				for _, field := range []string{"TLS." + rest + "File", "TLS." + rest} {
+					pairs = append(pairs, field, python)
+				}
+				continue
+			}
+			pairs = append(pairs, name+":", python+":", "; "+name+" ", "; "+python+" ")
+		}
+	}
+	return strings.NewReplacer(append(pairs, "TLS:", "tls options:")...)
+})

@@ -1,0 +1,177 @@
+package pybind
+
+import (
+	"context"
+	"time"
+
+	natslease "github.com/RolnickLab/natslease/core"
+)
+
+// giveBackTimeout bounds the giving back of tasks that nobody took.
+const giveBackTimeout = 5 * time.Second
+
+// onQueue runs an operation of the queue with this handle.
+func onQueue(c call, handle int64, do func(ctx context.Context, q *natslease.Queue) ([]byte, func())) []byte {
+	q, ok := queues.get(handle)
+	if !ok {
+		return encodeError(unknownHandle("queue", handle))
+	}
+	return run(c, func(ctx context.Context) ([]byte, func()) { return do(ctx, q) })
+}
+
+// Reserve returns leases.
+func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []byte) {
+	defer rescue(&answer)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		leases, err := q.Reserve(ctx, int(n), time.Duration(wait))
+		if err != nil {
+			return encodeError(err), nil
+		}
+		var undo func()
+		var retryAfter time.Duration
+		if len(leases) > 0 {
+			undo = func() { giveBack(q, leases) }
+		} else {
+			retryAfter = q.RetryAfter()
+		}
+		return encodeLeases(leases, retryAfter, readClock()), undo
+	})
+}
+
+func giveBack(q *natslease.Queue, leases []*natslease.Lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), giveBackTimeout)
+	defer cancel()
+	items := make([]natslease.SettleItem, len(leases))
+	for i, l := range leases {
+		items[i] = natslease.SettleItem{AckSubject: l.AckSubject, Expires: l.Expires, Lease: l}
+	}
+	// What cannot be given back comes back after ack_wait.
+	_, _ = q.Settle(ctx, natslease.Settlement{Kind: natslease.Release}, items)
+}
+
+// Settle takes items and returns results. Kind is 1 ack, 2 nak (after delay), 4 extend, 5 term.
+func Settle(ticket, timeout, slice, notifier, queue, kind, delay int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	now := readClock()
+	items, reason, err := decodeItems(body, now)
+	if err != nil {
+		return encodeError(err)
+	}
+	settlement := natslease.Settlement{Kind: natslease.SettleKind(kind), Delay: time.Duration(delay), Reason: reason}
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		results, err := q.Settle(ctx, settlement, items)
+		if err != nil {
+			return encodeError(err), nil
+		}
+		return encodeResults(results, settlement.Kind, now), nil
+	})
+}
+
+// Release takes returns and returns results.
+func Release(ticket, timeout, slice, notifier, queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	now := readClock()
+	items, err := decodeReturns(body, now)
+	if err != nil {
+		return encodeError(err)
+	}
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		results, err := q.Settle(ctx, natslease.Settlement{Kind: natslease.Release}, items)
+		if err != nil {
+			return encodeError(err), nil
+		}
+		return encodeResults(results, natslease.Release, now), nil
+	})
+}
+
+// Publish takes messages and returns a report.
+func Publish(ticket, timeout, slice, notifier, queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	messages, err := decodeMessages(body)
+	if err != nil {
+		return encodeError(err)
+	}
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		report, err := q.Publish(ctx, messages)
+		if err != nil {
+			return encodeError(err), nil
+		}
+		return encodeReport(report), nil
+	})
+}
+
+// Ensure creates the queue and returns what the server says of it. Conflict is "keep", "update" or "error".
+func Ensure(ticket, timeout, slice, notifier, queue int64, conflict []byte) (answer []byte) {
+	defer rescue(&answer)
+	rule := natslease.Conflict(conflict)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		return info(q.Ensure(ctx, rule))
+	})
+}
+
+// Info returns what the server says of the queue.
+func Info(ticket, timeout, slice, notifier, queue int64) (answer []byte) {
+	defer rescue(&answer)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		return info(q.Info(ctx))
+	})
+}
+
+// Purge returns how many messages were removed.
+func Purge(ticket, timeout, slice, notifier, queue int64) (answer []byte) {
+	defer rescue(&answer)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		return value(q.Purge(ctx))
+	})
+}
+
+// Delete returns whether there was anything to delete.
+func Delete(ticket, timeout, slice, notifier, queue int64) (answer []byte) {
+	defer rescue(&answer)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		return value(q.Delete(ctx))
+	})
+}
+
+func info(i natslease.QueueInfo, err error) ([]byte, func()) { return value(describeInfo(i), err) }
+
+func value[T any](v T, err error) ([]byte, func()) {
+	if err != nil {
+		return encodeError(err), nil
+	}
+	return encodeValue(v), nil
+}
+
+// Keep has leases extended until they are settled, or maxHold is over. It takes items, and does no I/O.
+func Keep(queue, maxHold int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	return withItems(queue, body, func(q *natslease.Queue, subject string) error {
+		return q.Keep(subject, time.Duration(maxHold))
+	})
+}
+
+// Unkeep lets leases run out as they would have. It takes items, and does no I/O.
+func Unkeep(queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	return withItems(queue, body, func(q *natslease.Queue, subject string) error {
+		q.Unkeep(subject)
+		return nil
+	})
+}
+
+func withItems(queue int64, body []byte, do func(q *natslease.Queue, subject string) error) []byte {
+	q, ok := queues.get(queue)
+	if !ok {
+		return encodeError(unknownHandle("queue", queue))
+	}
+	items, _, err := decodeItems(body, readClock())
+	if err != nil {
+		return encodeError(err)
+	}
+	for i := range items {
+		if err := do(q, items[i].AckSubject); err != nil {
+			return encodeError(err)
+		}
+	}
+	return []byte{answerDone}
+}

@@ -1,0 +1,326 @@
+"""The asynchronous API: the same operations, awaited.
+
+An event loop learns from a file descriptor which operations are done: no thread waits for them, and
+nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _wire
+from ._client import ClientBase
+from ._errors import Error
+from ._lease import LeaseBase, LeaseBatch, note
+from ._native import Native
+from ._operation import Operation, Steps
+from ._queue import Consuming, QueueBase
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._types import Conflict, Message, PublishReport, QueueInfo, SettleResult
+
+T = TypeVar("T")
+
+# Where a loop keeps its notifier: it lives as long as the loop.
+_ATTRIBUTE = "_natslease_notifier"
+
+
+class _Notifier:
+    """Wakes the operations of one event loop."""
+
+    __slots__ = ("_fd", "_waiting", "native", "number")
+
+    def __init__(self, native: Native, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.number = 0
+        answer = native.call(native.notifier_open)
+        if answer[0] == _wire.ERROR:
+            raise _wire.read_error(answer)
+        self.native = native
+        self.number, self._fd = _wire.read_numbers(answer)
+        loop.add_reader(self._fd, self._on_ready)
+
+    def _on_ready(self) -> None:
+        for ticket in _wire.read_numbers(self.native.call(self.native.notifier_take, self.number)):
+            future = self._waiting.pop(ticket, None)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def expect(self, ticket: int, future: asyncio.Future[None]) -> None:
+        self._waiting[ticket] = future
+
+    def forget(self, ticket: int) -> None:
+        self._waiting.pop(ticket, None)
+
+    def __del__(self) -> None:
+        # The loop is gone, and with it whoever waited.
+        if self.number and self.native.is_usable():
+            for ticket in self._waiting:
+                self.native.cancel(ticket)
+            self.native.notifier_close(self.number)
+
+
+def _notifier(native: Native, loop: asyncio.AbstractEventLoop) -> _Notifier:
+    notifier: _Notifier | None = getattr(loop, _ATTRIBUTE, None)
+    if notifier is None or notifier.native is not native:
+        notifier = _Notifier(native, loop)
+        setattr(loop, _ATTRIBUTE, notifier)
+    return notifier
+
+
+async def run(operation: Operation[T]) -> T:
+    """Runs an operation. When it is cancelled, what it takes is given back."""
+    native = operation.native
+    loop = asyncio.get_running_loop()
+    notifier = _notifier(native, loop)
+    ticket = next(native.tickets)
+    answer = None
+    future: asyncio.Future[None] = loop.create_future()
+    notifier.expect(ticket, future)
+    try:
+        answer = operation.start(ticket, 0, notifier.number)
+        if answer[0] == _wire.PENDING:
+            await future
+            answer = native.to_bytes(native.wait(ticket, 0))
+        return operation.conclude(ticket, answer)
+    except BaseException:
+        notifier.forget(ticket)
+        operation.abandon(ticket, answer)
+        raise
+
+
+async def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
+    """Runs the operations of a call that needs several of them."""
+    steps = Steps(call)
+    for operation in steps:
+        try:
+            steps.answer(await run(operation))
+        except Error as error:  # noqa: PERF203
+            steps.fail(error)
+    return steps.result
+
+
+class AsyncLease(LeaseBase["AsyncQueue"]):
+    """One delivery of one task to one taker; as ``Lease``, awaited.
+
+    As an asynchronous context manager it is acknowledged at the end of the block. When the block
+    raises, it is NAKed; when it is cancelled, it is released.
+    """
+
+    __slots__ = ()
+
+    async def ack(self, *, timeout: float | None = None) -> SettleResult:
+        """As ``Lease.ack``. When it is cancelled, the lease may be settled or not."""
+        return await run(self._queue._settle_one("ack", self, timeout))
+
+    async def nak(self, *, delay: float = 0.0, timeout: float | None = None) -> SettleResult:
+        """As ``Lease.nak``."""
+        return await run(self._queue._settle_one("nak", self, timeout, delay=delay))
+
+    async def release(self, *, timeout: float | None = None) -> SettleResult:
+        """As ``Lease.release``."""
+        return await run(self._queue._settle_one("release", self, timeout))
+
+    async def extend(self, *, timeout: float | None = None) -> SettleResult:
+        """As ``Lease.extend``."""
+        return await run(self._queue._settle_one("extend", self, timeout))
+
+    async def term(self, reason: str = "", *, timeout: float | None = None) -> SettleResult:
+        """As ``Lease.term``."""
+        return await run(self._queue._settle_one("term", self, timeout, reason=reason))
+
+    def keep(self, *, max_hold: float = 3600.0) -> None:
+        """As ``Lease.keep``."""
+        self._queue.keep([self], max_hold=max_hold)
+
+    async def __aenter__(self) -> AsyncLease:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.settled:
+            return
+        if error is None:
+            await self.ack()
+        elif isinstance(error, Exception):
+            try:
+                await run(self._queue._settle_one("nak", self, None))
+            except Error as failure:
+                note(error, failure)
+        else:
+            # Whoever was cancelled does not wait.
+            self._queue._detach("release", [self])
+
+
+class AsyncQueue(QueueBase[AsyncLease]):
+    """One JetStream stream, a subject and a durable pull consumer; as ``Queue``, awaited."""
+
+    __slots__ = ()
+
+    _lease = AsyncLease
+
+    async def ensure(
+        self,
+        *,
+        conflict: Conflict = "keep",
+        timeout: float | None = None,
+    ) -> QueueInfo:
+        """As ``Queue.ensure``."""
+        return await run(self._ensure(conflict, timeout))
+
+    async def info(self, *, timeout: float | None = None) -> QueueInfo:
+        """As ``Queue.info``."""
+        return await run(self._info(timeout))
+
+    async def purge(self, *, timeout: float | None = None) -> int:
+        """As ``Queue.purge``."""
+        return await run(self._purge(timeout))
+
+    async def delete(self, *, timeout: float | None = None) -> bool:
+        """As ``Queue.delete``."""
+        return await run(self._delete(timeout))
+
+    async def publish(
+        self,
+        messages: Iterable[bytes | Message],
+        *,
+        timeout: float | None = None,
+    ) -> PublishReport:
+        """As ``Queue.publish``."""
+        return await run_steps(self._publish(messages, timeout))
+
+    async def reserve(
+        self,
+        n: int = 1,
+        *,
+        wait: float = 0.0,
+        timeout: float | None = None,
+    ) -> LeaseBatch[AsyncLease]:
+        """As ``Queue.reserve``. When it is cancelled, its tasks are given back."""
+        return await run(self._reserve(n, wait, timeout))
+
+    async def ack(
+        self,
+        leases: Iterable[AsyncLease | str],
+        *,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """As ``Queue.ack``."""
+        return await run(self._settle("ack", leases, timeout))
+
+    async def nak(
+        self,
+        leases: Iterable[AsyncLease | str],
+        *,
+        delay: float = 0.0,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """As ``Queue.nak``."""
+        return await run(self._settle("nak", leases, timeout, delay=delay))
+
+    async def release(
+        self,
+        leases: Iterable[AsyncLease | str],
+        *,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """As ``Queue.release``."""
+        return await run(self._settle("release", leases, timeout))
+
+    async def extend(
+        self,
+        leases: Iterable[AsyncLease | str],
+        *,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """As ``Queue.extend``."""
+        return await run(self._settle("extend", leases, timeout))
+
+    async def term(
+        self,
+        leases: Iterable[AsyncLease | str],
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """As ``Queue.term``."""
+        return await run(self._settle("term", leases, timeout, reason=reason))
+
+    async def consume(
+        self,
+        n: int = 1,
+        *,
+        wait: float = 30.0,
+        max_hold: float = 3600.0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[AsyncLease]:
+        """As ``Queue.consume``."""
+        while True:
+            batch = await self.reserve(n, wait=wait, timeout=timeout)
+            if not batch:
+                await asyncio.sleep(batch.retry_after if wait == 0 else 0)
+                continue
+            with Consuming(self, batch, max_hold) as leases:
+                for lease in leases:
+                    yield lease
+
+
+class AsyncClient(ClientBase):
+    """The way to the queues of one NATS system, for asyncio; as ``Client``, awaited.
+
+    It may be used by several event loops, each in its own thread. As an asynchronous context
+    manager it is closed at the end of the block.
+    """
+
+    __slots__ = ()
+
+    def queue(
+        self,
+        stream: str,
+        *,
+        subject: str | None = None,
+        consumer: str | None = None,
+        ack_wait: float | None = None,
+        max_deliver: int | None = None,
+        max_ack_pending: int | None = None,
+        max_age: float | None = None,
+        max_bytes: int | None = None,
+        max_messages: int | None = None,
+        discard: str | None = None,
+        duplicate_window: float | None = None,
+        retention: str | None = None,
+        storage: str | None = None,
+        replicas: int | None = None,
+    ) -> AsyncQueue:
+        """As ``Client.queue``. Nothing is sent, and nothing to be awaited."""
+        options = {name: value for name, value in locals().items() if name != "self"}
+        return self._queue(AsyncQueue, options)
+
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """As ``Client.ping``."""
+        return await run(self._ping(timeout))
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """As ``Client.close``."""
+        operation = self._close(timeout)
+        if operation is not None:
+            await run(operation)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,682 @@
+"""Queues: one JetStream stream, a subject and a durable pull consumer."""
+
+from __future__ import annotations
+
+from time import monotonic_ns, sleep
+
+from . import _wire
+from ._errors import ConfigError, Error
+from ._lease import Lease, LeaseBase, LeaseBatch
+from ._operation import Operation, duration, run, run_steps
+from ._types import Message, PublishReport, QueueInfo, SettleResult
+from ._typing import Generic, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from typing import Any, Literal
+
+    from ._client import ClientBase
+    from ._native import Native
+    from ._types import Conflict
+
+    Kind = Literal["ack", "nak", "release", "extend", "term"]
+
+L = TypeVar("L", bound="LeaseBase[Any]")
+
+_KINDS: dict[Kind, int] = {"ack": 1, "nak": 2, "release": 3, "extend": 4, "term": 5}
+_SETTLED = SettleResult("settled")
+_GIVE_BACK_TIMEOUT = 5_000_000_000
+# What one crossing of the boundary takes when much is published: the core sees no end of memory.
+_CHUNK_BYTES = 4 << 20
+_CHUNK_MESSAGES = 16_384
+
+
+class QueueHandle:
+    """A queue as one copy of the extension knows it."""
+
+    __slots__ = ("native", "number")
+
+    def __init__(self, native: Native, number: int) -> None:
+        self.native = native
+        self.number = number
+
+    def __del__(self) -> None:
+        if self.native.is_usable():
+            self.native.forget_queue(self.number)
+
+
+class QueueBase(Generic[L]):
+    """What is asked of a queue, whichever way it is asked."""
+
+    __slots__ = ("__weakref__", "_client", "_handle", "_options")
+
+    _lease: type[L]
+
+    def __init__(self, client: ClientBase, options: dict[str, Any]) -> None:
+        self._client = client
+        self._options = options
+        self._handle: QueueHandle | None = None
+        self._attach()  # checks the options
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return str(self._options["stream"])
+
+    @property
+    def subject(self) -> str:
+        """The subject that tasks are published to."""
+        return str(self._options.get("subject") or self.stream)
+
+    @property
+    def consumer(self) -> str:
+        """The consumer's name."""
+        return str(self._options.get("consumer") or self.stream)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.stream}, consumer {self.consumer}>"
+
+    def _attach(self) -> QueueHandle:
+        handle = self._handle
+        if handle is not None and handle.native.is_usable():
+            return handle
+        client = self._client._attach()
+        answer = client.native.call(
+            client.native.open_queue, client.number, _wire.write_value(self._options)
+        )
+        if answer[0] == _wire.ERROR:
+            raise _wire.read_error(answer)
+        handle = self._handle = QueueHandle(client.native, _wire.read_number(answer))
+        return handle
+
+    def _timeout(self, timeout: float | None, wait: int = 0) -> int:
+        if timeout is None:
+            return wait + self._client._timeout
+        limit = duration("timeout", timeout)
+        if wait >= limit:
+            raise ConfigError(
+                f"wait: is {wait / 1e9:g} s: it must be shorter than the timeout, {timeout:g} s",
+                outcome="rejected",
+            )
+        return limit
+
+    # Each of the following describes one operation.
+
+    def _ensure(self, conflict: Conflict, timeout: float | None) -> Operation[QueueInfo]:
+        if conflict not in ("keep", "update", "error"):
+            raise ConfigError(
+                f"conflict: is {conflict!r}: use keep, update or error", outcome="rejected"
+            )
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.ensure,
+            (queue.number,),
+            self._timeout(timeout),
+            _read_info,
+            conflict.encode(),
+        )
+
+    def _info(self, timeout: float | None) -> Operation[QueueInfo]:
+        queue = self._attach()
+        return Operation(
+            queue.native, queue.native.info, (queue.number,), self._timeout(timeout), _read_info
+        )
+
+    def _purge(self, timeout: float | None) -> Operation[int]:
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.purge,
+            (queue.number,),
+            self._timeout(timeout),
+            _wire.read_value,
+        )
+
+    def _delete(self, timeout: float | None) -> Operation[bool]:
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.delete,
+            (queue.number,),
+            self._timeout(timeout),
+            _wire.read_value,
+        )
+
+    def _reserve(self, n: int, wait: float, timeout: float | None) -> Operation[LeaseBatch[L]]:
+        if n.__class__ is not int:
+            raise TypeError(f"n: is {type(n).__name__}: give a whole number")
+        wait_ns = duration("wait", wait, zero=True) if wait else 0
+        if not -(1 << 62) < n < 1 << 62:
+            raise ConfigError(f"n: is {n}: it must be from 1 to 10000", outcome="rejected")
+        queue = self._attach()
+        native = queue.native
+        return Operation(
+            native,
+            native.reserve,
+            (queue.number, n, wait_ns),
+            self._timeout(timeout, wait_ns),
+            self._read_batch,
+            None,
+            self._give_back,
+        )
+
+    def _read_batch(self, answer: bytes) -> LeaseBatch[L]:
+        block = _wire.LeaseBlock(answer)
+        lease = self._lease
+        batch = LeaseBatch([lease(block, i, self) for i in range(block.n)])
+        batch.retry_after = block.retry_after / 1e9
+        return batch
+
+    def _give_back(self, answer: bytes) -> None:
+        """Releases the leases of an answer that no caller sees. Does not wait."""
+        self._detach("release", self._read_batch(answer))
+
+    def _detach(self, kind: Kind, leases: list[L]) -> None:
+        operation = self._settle(kind, leases, None)
+        operation.timeout = _GIVE_BACK_TIMEOUT
+        operation.start(0, 0, 0)
+
+    def _settle_one(
+        self,
+        kind: Kind,
+        lease: L,
+        timeout: float | None,
+        *,
+        delay: float = 0.0,
+        reason: str = "",
+    ) -> Operation[SettleResult]:
+        block, i = lease._block, lease._index
+
+        def read(answer: bytes) -> SettleResult:
+            results = _wire.read_results(answer)
+            if isinstance(results, int):
+                block.done[i] = 1
+                return _SETTLED
+            result = _mark(block, i, kind, results[0])
+            if result.error is not None:
+                raise result.error
+            return result
+
+        if kind == "release":
+            body = _wire.write_returns([_return_of(lease)])
+        else:
+            body = _wire.write_item(block.expires(i), block.blob(_wire.ACK_SUBJECT, i))
+        return self._operation_on_items(kind, body, timeout, delay, reason, read)
+
+    def _settle(
+        self,
+        kind: Kind,
+        leases: Iterable[L | str],
+        timeout: float | None,
+        *,
+        delay: float = 0.0,
+        reason: str = "",
+    ) -> Operation[list[SettleResult]]:
+        items = _check_items(leases)
+
+        def read(answer: bytes) -> list[SettleResult]:
+            results = _wire.read_results(answer)
+            if isinstance(results, int):
+                if block is not None:
+                    block.done[:] = b"\1" * results
+                else:
+                    for item in items:
+                        if not isinstance(item, str):
+                            item._block.done[item._index] = 1
+                return [_SETTLED] * results
+            return [
+                _plain(raw) if isinstance(item, str) else _mark(item._block, item._index, kind, raw)
+                for item, raw in zip(items, results, strict=True)
+            ]
+
+        block = _whole_block(items)
+        body = block.items() if block is not None and kind != "release" else None
+        if body is None:
+            if kind == "release":
+                body = _wire.write_returns([_return_of(item) for item in items])
+            else:
+                body = _wire.write_items(*_columns(items))
+        return self._operation_on_items(kind, body, timeout, delay, reason, read)
+
+    def _operation_on_items(
+        self,
+        kind: Kind,
+        body: bytes,
+        timeout: float | None,
+        delay: float,
+        reason: str,
+        read: Any,
+    ) -> Operation[Any]:
+        queue = self._attach()
+        native = queue.native
+        if kind == "release":
+            return Operation(
+                native, native.release, (queue.number,), self._timeout(timeout), read, body
+            )
+        delay_ns = duration("delay", delay, zero=True) if delay else 0
+        if reason:
+            body += reason.encode("utf-8", "replace")
+        return Operation(
+            native,
+            native.settle,
+            (queue.number, _KINDS[kind], delay_ns),
+            self._timeout(timeout),
+            read,
+            body,
+        )
+
+    def _publish(
+        self, messages: Iterable[bytes | Message], timeout: float | None
+    ) -> Generator[Operation[_wire.Report], _wire.Report, PublishReport]:
+        data, ids, headers = _message_columns(messages)
+        limit = self._timeout(timeout)
+        queue = self._attach()
+        native = queue.native
+        whole = _wire.Report([], [], [], [])
+        started = monotonic_ns()
+        for start, end in _chunks(data):
+            body = _wire.write_messages(data[start:end], ids[start:end], headers[start:end])
+            left = max(limit - (monotonic_ns() - started), 1)
+            try:
+                report = yield Operation(
+                    native, native.publish, (queue.number,), left, _wire.read_report, body
+                )
+            except Error as error:
+                if start == 0:
+                    raise
+                # What was sent before it has its results.
+                n = end - start
+                texts = [i.decode() for i in ids[start:end]]
+                report = _wire.Report(texts, [0] * n, [0] * n, [error] * n)
+            whole.extend(report)
+        return PublishReport(whole)
+
+    def _keep(self, export: str, leases: Iterable[L | str], *arguments: int) -> None:
+        items = _check_items(leases)
+        queue = self._attach()
+        answer = queue.native.call(
+            getattr(queue.native, export),
+            queue.number,
+            *arguments,
+            _wire.write_items(*_columns(items)),
+        )
+        if answer[0] == _wire.ERROR:
+            raise _wire.read_error(answer)
+
+    def keep(self, leases: Iterable[L | str], *, max_hold: float = 3600.0) -> None:
+        """Has leases extended until they are settled, even while Python is busy. Costs no request
+        now.
+
+        Args:
+            leases: leases of this queue, or ack subjects.
+            max_hold: seconds after which that ends, whatever happens.
+
+        Raises:
+            InvalidLease: one is not a lease of this queue.
+        """
+        self._keep("keep", leases, duration("max_hold", max_hold))
+
+    def unkeep(self, leases: Iterable[L | str]) -> None:
+        """Lets leases run out as they would have without ``keep``."""
+        self._keep("unkeep", leases)
+
+
+def _read_info(answer: bytes) -> QueueInfo:
+    return QueueInfo(**_wire.read_value(answer))
+
+
+def _check_items(leases: Iterable[L | str]) -> list[L | str]:
+    if isinstance(leases, (str, bytes, LeaseBase)):
+        raise TypeError(f"leases: is one {type(leases).__name__}: give a list")
+    items = list(leases)
+    for i, item in enumerate(items):
+        if not isinstance(item, (LeaseBase, str)):
+            raise TypeError(
+                f"leases: item {i} is {type(item).__name__}: give leases or ack subjects (str)"
+            )
+    return items
+
+
+def _whole_block(items: list[L | str]) -> _wire.LeaseBlock | None:
+    """The block of which items are all leases in their order, if there is one."""
+    if not items or isinstance(items[0], str):
+        return None
+    block = items[0]._block
+    if len(items) != block.n:
+        return None
+    for i, item in enumerate(items):
+        if isinstance(item, str) or item._index != i or item._block is not block:
+            return None
+    return block
+
+
+def _text(subject: str) -> bytes:
+    # What is not Unicode is no ack subject; escaped it stays none, and can be sent to the parser.
+    return subject.encode("utf-8", "backslashreplace")
+
+
+def _columns(items: list[Any]) -> tuple[list[int], list[bytes]]:
+    expires, subjects = [], []
+    for item in items:
+        if isinstance(item, str):
+            expires.append(0)
+            subjects.append(_text(item))
+        else:
+            expires.append(item._block.expires(item._index))
+            subjects.append(item._block.blob(_wire.ACK_SUBJECT, item._index))
+    return expires, subjects
+
+
+def _return_of(item: LeaseBase[Any] | str) -> _wire.Return:
+    if isinstance(item, str):
+        return 0, _text(item), b"", b"", b"", b""
+    block, i = item._block, item._index
+    return (
+        block.expires(i),
+        block.blob(_wire.ACK_SUBJECT, i),
+        block.blob(_wire.DATA, i),
+        block.blob(_wire.ID, i),
+        block.blob(_wire.SUBJECT, i),
+        block.blob(_wire.HEADERS, i),
+    )
+
+
+def _plain(raw: _wire.RawResult) -> SettleResult:
+    status, late, _, error = raw
+    return SettleResult(status, late, error)  # type: ignore[arg-type]
+
+
+def _mark(block: _wire.LeaseBlock, i: int, kind: Kind, raw: _wire.RawResult) -> SettleResult:
+    """The result of settling lease i of a block, which the block takes note of."""
+    status, _, expires, _ = raw
+    if status == "settled":
+        if kind != "extend":
+            block.done[i] = 1
+        elif expires:
+            block.extended[i] = expires
+    return _plain(raw)
+
+
+def _message_columns(
+    messages: Iterable[bytes | Message],
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Payloads, ids and headers."""
+    if isinstance(messages, (str, bytes, bytearray, memoryview, Message)):
+        raise TypeError(f"messages: is one {type(messages).__name__}: give a list")
+    items = list(messages)
+    if {type(item) for item in items} <= {bytes}:
+        none = [b""] * len(items)
+        return items, none, none  # type: ignore[return-value]
+    data, ids, headers = [], [], []
+    for i, item in enumerate(items):
+        message = item if isinstance(item, Message) else Message(item)
+        data.append(_payload(i, message.data))
+        ids.append(_encode(i, "id", message.id) if message.id is not None else b"")
+        headers.append(_headers(i, message) if message.headers else b"")
+    return data, ids, headers
+
+
+def _payload(i: int, data: Any) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    hint = ": encode it" if isinstance(data, str) else ""
+    raise TypeError(f"messages: item {i} is {type(data).__name__}, not bytes or Message{hint}")
+
+
+def _encode(i: int, what: str, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"messages: item {i}: {what} is {type(text).__name__}, not str")
+    if not text:
+        raise ConfigError(f"messages: item {i}: {what} is empty", outcome="rejected")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"messages: item {i}: {what} cannot be encoded: {error}", outcome="rejected"
+        ) from None
+
+
+def _headers(i: int, message: Message) -> bytes:
+    pairs: list[tuple[str, str]] = []
+    for name, values in (message.headers or {}).items():
+        _encode(i, "a header's name", name)
+        for value in [values] if isinstance(values, str) else values:
+            if not isinstance(value, str):
+                raise TypeError(f"messages: item {i}: header {name} is not text: {value!r:.50}")
+            pairs.append((name, value))
+    return _wire.write_headers(pairs)
+
+
+def _chunks(data: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Where to cut what is published."""
+    if not data:
+        yield 0, 0
+        return
+    start = size = 0
+    for i, payload in enumerate(data):
+        if i > start and (size + len(payload) > _CHUNK_BYTES or i - start == _CHUNK_MESSAGES):
+            yield start, i
+            start, size = i, 0
+        size += len(payload)
+    yield start, len(data)
+
+
+class Consuming(Generic[L]):
+    """Yields the leases of a batch, kept until whoever works on them has moved past them."""
+
+    __slots__ = ("_current", "_left", "_queue")
+
+    def __init__(self, queue: QueueBase[L], batch: LeaseBatch[L], max_hold: float) -> None:
+        queue.keep(batch, max_hold=max_hold)
+        self._queue = queue
+        self._left = iter(batch)
+        self._current: L | None = None
+
+    def __enter__(self) -> Consuming[L]:
+        return self
+
+    def __iter__(self) -> Consuming[L]:
+        return self
+
+    def __next__(self) -> L:
+        self._finish()
+        self._current = next(self._left)
+        return self._current
+
+    def _finish(self) -> None:
+        if self._current is not None and not self._current.settled:
+            self._queue.unkeep([self._current])
+        self._current = None
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+        if left := list(self._left):
+            self._queue._detach("release", left)
+
+
+class Queue(QueueBase[Lease]):
+    """One JetStream stream, a subject and a durable pull consumer; made by ``Client.queue``.
+
+    Safe for use by any number of threads, and in forked children. Every method takes ``timeout``,
+    in seconds, and returns by it; left out it is the client's, for ``reserve`` on top of ``wait``.
+    """
+
+    __slots__ = ()
+
+    _lease = Lease
+
+    def ensure(self, *, conflict: Conflict = "keep", timeout: float | None = None) -> QueueInfo:
+        """Creates the stream and the consumer where they are missing.
+
+        Args:
+            conflict: what to do when they exist with another configuration: ``"keep"`` it,
+                ``"update"`` it, or raise an ``"error"`` that names every difference.
+            timeout: seconds; left out, the client's.
+
+        Raises:
+            ConfigError: they exist with another configuration, and conflict is ``"error"``.
+            PermissionDenied: the server's permissions forbid it.
+            Unavailable: the connection failed, or there is no leader.
+            DeadlineExceeded: it was not done in time; it is safe to do again.
+        """
+        return run(self._ensure(conflict, timeout))
+
+    def info(self, *, timeout: float | None = None) -> QueueInfo:
+        """Asks the server about the queue.
+
+        Raises:
+            QueueNotFound: the stream or the consumer does not exist.
+            Unavailable: the connection failed, or there is no leader.
+            DeadlineExceeded: no answer in time.
+        """
+        return run(self._info(timeout))
+
+    def purge(self, *, timeout: float | None = None) -> int:
+        """Removes the queue's messages from the stream, leased ones too, and returns how many there
+        were.
+
+        Raises:
+            QueueNotFound: the stream does not exist.
+            Unavailable: the connection failed, or there is no leader.
+            DeadlineExceeded: no answer in time; it may have happened.
+        """
+        return run(self._purge(timeout))
+
+    def delete(self, *, timeout: float | None = None) -> bool:
+        """Removes the consumer and, unless other consumers use it, the stream.
+
+        Returns:
+            False when there was neither.
+
+        Raises:
+            Unavailable: the connection failed, or there is no leader.
+            DeadlineExceeded: no answer in time; it may have happened.
+        """
+        return run(self._delete(timeout))
+
+    def publish(
+        self, messages: Iterable[bytes | Message], *, timeout: float | None = None
+    ) -> PublishReport:
+        """Puts tasks into the queue, and waits for the server's word on each.
+
+        What a lost connection leaves unanswered is sent again once, under the same id, so that it
+        cannot be enqueued twice. A message that fails does not raise: see ``failed`` of the report.
+
+        Args:
+            messages: payloads, or a ``Message`` with its id and headers.
+            timeout: seconds for all of them; left out, the client's.
+
+        Raises:
+            TypeError, ConfigError: a message is none; nothing was sent.
+            PayloadTooLarge: above what the server accepts, if none can be sent.
+            Unavailable, PermissionDenied, AuthenticationFailed: nothing could be sent.
+        """
+        return run_steps(self._publish(messages, timeout))
+
+    def reserve(
+        self, n: int = 1, *, wait: float = 0.0, timeout: float | None = None
+    ) -> LeaseBatch[Lease]:
+        """Takes up to n tasks, each for ``ack_wait``.
+
+        Args:
+            n: at most so many, 1 to 10,000.
+            wait: seconds to wait for the first task; what is there at that moment is returned at
+                once.
+            timeout: seconds; left out, ``wait`` and the client's; else longer than ``wait``.
+
+        Returns:
+            A list of leases. An empty one means that the queue is empty; its ``retry_after`` tells
+            when to ask again.
+
+        Raises:
+            QueueNotFound: the stream or the consumer does not exist.
+            Saturated: ``max_ack_pending`` is reached: leases must be settled first.
+            Unavailable: the connection failed, there is no leader, or too many calls are in flight.
+            DeadlineExceeded: whether there is a task could not be found out in time.
+        """
+        return run(self._reserve(n, wait, timeout))
+
+    def ack(
+        self, leases: Iterable[Lease | str], *, timeout: float | None = None
+    ) -> list[SettleResult]:
+        """Settles leases as done, and waits for the server's word on each.
+
+        Args:
+            leases: leases of this queue, or ack subjects from another process.
+            timeout: seconds for all of them; left out, the client's.
+
+        Returns:
+            How it ended for each, in their order. What happens to one never raises.
+
+        Raises:
+            TypeError: an item is neither a lease nor a str; nothing was sent.
+            ClientClosed, Busy: nothing was sent.
+        """
+        return run(self._settle("ack", leases, timeout))
+
+    def nak(
+        self,
+        leases: Iterable[Lease | str],
+        *,
+        delay: float = 0.0,
+        timeout: float | None = None,
+    ) -> list[SettleResult]:
+        """Gives tasks back because they failed. As ``ack``.
+
+        Args:
+            delay: seconds until they are offered again.
+        """
+        return run(self._settle("nak", leases, timeout, delay=delay))
+
+    def release(
+        self, leases: Iterable[Lease | str], *, timeout: float | None = None
+    ) -> list[SettleResult]:
+        """Gives tasks back that were not started; never wears them out. As ``ack``."""
+        return run(self._settle("release", leases, timeout))
+
+    def extend(
+        self, leases: Iterable[Lease | str], *, timeout: float | None = None
+    ) -> list[SettleResult]:
+        """Starts the leases' time anew, and moves their ``expires_at``. As ``ack``."""
+        return run(self._settle("extend", leases, timeout))
+
+    def term(
+        self, leases: Iterable[Lease | str], reason: str = "", *, timeout: float | None = None
+    ) -> list[SettleResult]:
+        """Settles tasks as failed for good, with a reason for the server's advisory. As ``ack``."""
+        return run(self._settle("term", leases, timeout, reason=reason))
+
+    def consume(
+        self,
+        n: int = 1,
+        *,
+        wait: float = 30.0,
+        max_hold: float = 3600.0,
+        timeout: float | None = None,
+    ) -> Iterator[Lease]:
+        """Reserves in a loop without end, and yields the leases one by one.
+
+        Leases are kept (see ``keep``) from when they are reserved until the loop has moved past
+        them. What was not yielded when the loop is left is released.
+
+        Args:
+            n: how many to reserve at a time.
+            wait: seconds to wait for the first of them; an empty queue is asked again.
+            max_hold: seconds for which leases are kept at most.
+            timeout: seconds for each reserve, as there.
+
+        Raises:
+            Error: as ``reserve``; the loop can be entered again.
+        """
+        while True:
+            batch = self.reserve(n, wait=wait, timeout=timeout)
+            if not batch:
+                if wait == 0:
+                    sleep(batch.retry_after)
+                continue
+            with Consuming(self, batch, max_hold) as leases:
+                yield from leases

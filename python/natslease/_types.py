@@ -1,0 +1,297 @@
+"""What calls take and return, apart from leases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any, Literal, overload
+
+    from ._errors import Error
+    from ._wire import Report
+
+    Status = Literal["settled", "gone", "unknown", "expired", "invalid", "rejected"]
+    Conflict = Literal["keep", "update", "error"]
+
+
+class Record:
+    """A value with named fields."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __init__(self, **fields: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, fields[name])
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__slots__))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({fields})"
+
+
+class Message(Record):
+    """A task to publish.
+
+    Attributes:
+        data: the payload, up to the server's ``max_payload``.
+        id: names the task. Within the stream's duplicate window, 2 minutes by default, the server
+            stores only one message of the same id. An id is made where there is none.
+        headers: names and values, or lists of values.
+    """
+
+    __slots__ = ("data", "id", "headers")
+
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        id: str | None = None,  # noqa: A002
+        headers: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        self.data = data
+        self.id = id
+        self.headers = headers
+
+
+class PublishResult(Record):
+    """What became of one message.
+
+    Attributes:
+        index: its place among the messages of the call, from 0.
+        id: the id that it was sent with.
+        seq: its sequence in the stream; of the earlier message when it is a duplicate; 0 when it
+            failed.
+        error: why it failed; ``error.outcome`` tells whether it may be in the queue nevertheless.
+    """
+
+    __slots__ = ("index", "id", "seq", "error")
+
+    def __init__(self, index: int, id: str, seq: int, error: Error | None) -> None:  # noqa: A002
+        self.index = index
+        self.id = id
+        self.seq = seq
+        self.error = error
+
+
+class PublishReport(Sequence["PublishResult"]):
+    """A result for every message, in their order.
+
+    Attributes:
+        accepted: what is newly in the queue: the server has said so.
+        duplicates: what the server already had under the same id.
+        failed: what failed, each with its error.
+    """
+
+    __slots__ = ("_report",)
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __len__(self) -> int:
+        return len(self._report.ids)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> PublishResult: ...
+        @overload
+        def __getitem__(self, index: slice) -> list[PublishResult]: ...
+
+    def __getitem__(self, index: int | slice) -> PublishResult | list[PublishResult]:
+        if isinstance(index, slice):
+            return [self._result(i) for i in range(*index.indices(len(self)))]
+        return self._result(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[PublishResult]:
+        return map(self._result, range(len(self)))
+
+    def _result(self, i: int) -> PublishResult:
+        report = self._report
+        return PublishResult(i, report.ids[i], report.seqs[i], report.errors[i])
+
+    def _where(self, duplicate: int) -> list[PublishResult]:
+        report = self._report
+        return [
+            self._result(i)
+            for i in range(len(self))
+            if report.errors[i] is None and report.duplicates[i] == duplicate
+        ]
+
+    @property
+    def accepted(self) -> list[PublishResult]:
+        return self._where(duplicate=0)
+
+    @property
+    def duplicates(self) -> list[PublishResult]:
+        return self._where(duplicate=1)
+
+    @property
+    def failed(self) -> list[PublishResult]:
+        return [r for r in self if r.error is not None]
+
+    def __repr__(self) -> str:
+        return (
+            f"<PublishReport: {len(self.accepted)} accepted, {len(self.duplicates)} duplicates, "
+            f"{len(self.failed)} failed>"
+        )
+
+
+class SettleResult(Record):
+    """How settling one lease ended.
+
+    Attributes:
+        status: ``"settled"``: the server has confirmed it; ``"gone"``: stream or consumer no longer
+            exist, which the server has confirmed; ``"unknown"``: no word from the server by the
+            deadline, it may have happened; ``"expired"``: the lease ran out and what was asked
+            could harm its next holder, nothing was sent; ``"invalid"``: not a lease of this queue,
+            nothing was sent; ``"rejected"``: the server refused.
+        late: an ack that was sent after its lease had run out: somebody else may have the task too.
+        error: None when settled.
+    """
+
+    __slots__ = ("status", "late", "error")
+
+    def __init__(self, status: Status, late: bool = False, error: Error | None = None) -> None:
+        self.status = status
+        self.late = late
+        self.error = error
+
+
+class QueueInfo(Record):
+    """What the server says of a queue. Times are in seconds, ``stream_created`` since 1970.
+
+    Attributes:
+        created: whether this call to ``ensure`` has created the stream or the consumer.
+        num_pending: tasks that wait to be reserved.
+        num_ack_pending: tasks that are leased.
+        leader: the server that leads the consumer; empty where there is no cluster.
+    """
+
+    __slots__ = (
+        "stream",
+        "subject",
+        "consumer",
+        "created",
+        "stream_created",
+        "messages",
+        "bytes",
+        "first_seq",
+        "last_seq",
+        "num_pending",
+        "num_ack_pending",
+        "num_redelivered",
+        "num_waiting",
+        "ack_wait",
+        "max_deliver",
+        "max_ack_pending",
+        "retention",
+        "storage",
+        "replicas",
+        "leader",
+    )
+
+    stream: str
+    subject: str
+    consumer: str
+    created: bool
+    stream_created: float
+    messages: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    num_pending: int
+    num_ack_pending: int
+    num_redelivered: int
+    num_waiting: int
+    ack_wait: float
+    max_deliver: int
+    max_ack_pending: int
+    retention: str
+    storage: str
+    replicas: int
+    leader: str
+
+
+class BreakerStats(Record):
+    """The circuit breaker.
+
+    Attributes:
+        state: ``"closed"``, ``"open"`` or ``"half-open"``.
+        opened: how often it has opened.
+        retry_after: seconds until the next attempt to connect; 0.0 unless it is open.
+    """
+
+    __slots__ = (
+        "state",
+        "consecutive_failures",
+        "opened",
+        "retry_after",
+    )
+
+    state: str
+    consecutive_failures: int
+    opened: int
+    retry_after: float
+
+
+class Stats(Record):
+    """A client's connection and what it has done; asking costs no request.
+
+    Attributes:
+        generation: of the newest connection; counts those opened so far.
+        server: its URL, without credentials.
+        in_flight: calls under way, of all clients that share the connection.
+        in_messages: of the newest connection, like the next three.
+        late_messages: tasks that arrived after their call had given up.
+        queues: consumers of which something is remembered.
+        kept: leases that are extended until they are settled.
+        last_error: what last went wrong with a connection.
+    """
+
+    __slots__ = (
+        "connected",
+        "generation",
+        "server",
+        "server_name",
+        "server_version",
+        "in_flight",
+        "sessions_opened",
+        "sessions_lost",
+        "dial_failures",
+        "in_messages",
+        "out_messages",
+        "in_bytes",
+        "out_bytes",
+        "late_messages",
+        "queues",
+        "kept",
+        "last_error",
+        "breaker",
+    )
+
+    connected: bool
+    generation: int
+    server: str
+    server_name: str
+    server_version: str
+    in_flight: int
+    sessions_opened: int
+    sessions_lost: int
+    dial_failures: int
+    in_messages: int
+    out_messages: int
+    in_bytes: int
+    out_bytes: int
+    late_messages: int
+    queues: int
+    kept: int
+    last_error: str
+    breaker: BreakerStats

@@ -1,0 +1,250 @@
+"""What crosses the boundary to the core; ``pybind/wire.go`` describes it."""
+
+from __future__ import annotations
+
+from itertools import accumulate, chain, pairwise
+from struct import Struct, pack, unpack_from
+
+from ._errors import from_description
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from ._errors import Error
+
+    # How settling one lease ended: its status, whether it was late, when it runs out now (of
+    # CLOCK_MONOTONIC, in nanoseconds; 0 when that does not apply), and the error.
+    RawResult = tuple[str, bool, int, Error | None]
+    # A lease to release: when it runs out, its ack subject, and where they are at hand its data,
+    # id, subject and headers.
+    Return = tuple[int, bytes, bytes, bytes, bytes, bytes]
+
+DONE = 0
+ERROR = 1
+PENDING = 2
+LOGS = 128
+
+# The columns of leases, and after them the blob columns.
+SEQ, CONSUMER_SEQ, ATTEMPT, BACKLOG, PUBLISHED, EXPIRES = range(6)
+DATA, ACK_SUBJECT, ID, SUBJECT, HEADERS = range(5)
+_COLUMNS = 6
+_BLOB_COLUMNS = 5
+_START = 3  # numbers before the first column
+
+STATUSES = ("settled", "gone", "unknown", "expired", "invalid", "rejected")
+
+_number = Struct("<q")
+_one_item = Struct("<qqqq")
+
+
+def _pack(numbers: Sequence[int]) -> bytes:
+    return pack(f"<{len(numbers)}q", *numbers)
+
+
+def _offsets(items: Iterable[bytes]) -> bytes:
+    return _pack([0, *accumulate(map(len, items))])
+
+
+# Answers
+
+
+def read_error(answer: bytes) -> Error:
+    return from_description(read_value(answer))
+
+
+def read_value(answer: bytes) -> Any:
+    from json import loads
+
+    return loads(answer[1:])
+
+
+def read_nothing(_answer: bytes) -> None:
+    return None
+
+
+def read_number(answer: bytes) -> int:
+    number: int = _number.unpack_from(answer, 1)[0]
+    return number
+
+
+def read_numbers(answer: bytes) -> list[int]:
+    return list(unpack_from(f"<{len(answer) // 8}q", answer, 1))
+
+
+class LeaseBlock:
+    """The leases of one reserve as they came from the core, taken apart where somebody looks."""
+
+    __slots__ = ("_answer", "_numbers", "clock", "done", "extended", "n", "retry_after")
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        n = self.n = read_number(answer)
+        self._numbers = memoryview(answer)[
+            1 : 1 + 8 * (_START + _COLUMNS * n + _BLOB_COLUMNS * (n + 1))
+        ].cast("q")
+        self.clock = self._numbers[1]
+        self.retry_after = self._numbers[2]
+        self.done = bytearray(n)  # 1 for each lease that is settled
+        self.extended: dict[int, int] = {}  # when extended leases run out
+
+    def number(self, column: int, i: int) -> int:
+        return self._numbers[_START + column * self.n + i]
+
+    def blob(self, column: int, i: int) -> bytes:
+        at = _START + _COLUMNS * self.n + column * (self.n + 1) + i
+        return self._answer[self._numbers[at] : self._numbers[at + 1]]
+
+    def expires(self, i: int) -> int:
+        return self.extended.get(i) or self.number(EXPIRES, i)
+
+    def headers(self, i: int) -> list[tuple[str, str]]:
+        return read_headers(self.blob(HEADERS, i))
+
+    def items(self) -> bytes | None:
+        """All leases as items to settle, or None when they must be written one by one."""
+        if self.extended:
+            return None
+        n = self.n
+        expires = 1 + 8 * (_START + EXPIRES * n)
+        first = _START + _COLUMNS * n + ACK_SUBJECT * (n + 1)
+        offsets = 1 + 8 * first
+        answer = self._answer
+        return b"".join(
+            (
+                _number.pack(n),
+                answer[expires : expires + 8 * n],
+                answer[offsets : offsets + 8 * (n + 1)],
+                answer[self._numbers[first] : self._numbers[first + n]],
+            )
+        )
+
+
+def read_headers(blob: bytes) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    at = 0
+    while at < len(blob):
+        texts = []
+        for _ in range(2):
+            (length,) = _number.unpack_from(blob, at)
+            at += 8
+            texts.append(blob[at : at + length].decode("utf-8", "surrogateescape"))
+            at += length
+        headers.append((texts[0], texts[1]))
+    return headers
+
+
+def read_results(answer: bytes) -> list[RawResult] | int:
+    """How settling ended; only their number when each is settled and not late."""
+    n, plain = unpack_from("<qq", answer, 1)
+    if plain:
+        return int(n)
+    columns = unpack_from(f"<{4 * n}q", answer, 17)
+    errors = _read_errors(answer, 17 + 8 * 4 * n)
+    return [
+        (STATUSES[status], bool(late), expires, None if error < 0 else errors[error])
+        for status, late, expires, error in zip(
+            columns[:n], columns[n : 2 * n], columns[2 * n : 3 * n], columns[3 * n :], strict=True
+        )
+    ]
+
+
+class Report:
+    """What became of published messages: four lists of the same length."""
+
+    __slots__ = ("duplicates", "errors", "ids", "seqs")
+
+    def __init__(
+        self,
+        ids: list[str],
+        seqs: list[int],
+        duplicates: list[int],
+        errors: list[Error | None],
+    ) -> None:
+        self.ids = ids
+        self.seqs = seqs
+        self.duplicates = duplicates
+        self.errors = errors
+
+    def extend(self, other: Report) -> None:
+        self.ids += other.ids
+        self.seqs += other.seqs
+        self.duplicates += other.duplicates
+        self.errors += other.errors
+
+
+def read_report(answer: bytes) -> Report:
+    n = read_number(answer)
+    numbers = unpack_from(f"<{3 * n + n + 1}q", answer, 9)
+    offsets = numbers[3 * n :]
+    errors = _read_errors(answer, offsets[n])
+    return Report(
+        [answer[a:b].decode("utf-8", "replace") for a, b in pairwise(offsets)],
+        list(numbers[:n]),
+        list(numbers[n : 2 * n]),
+        [None if e < 0 else errors[e] for e in numbers[2 * n : 3 * n]] if errors else [None] * n,
+    )
+
+
+def _read_errors(answer: bytes, at: int) -> list[Error]:
+    text = answer[at:]
+    if text in (b"[]", b"null"):
+        return []
+    from json import loads
+
+    return [from_description(description) for description in loads(text)]
+
+
+# Requests
+
+
+def write_item(expires: int, ack_subject: bytes) -> bytes:
+    return _one_item.pack(1, expires, 0, len(ack_subject)) + ack_subject
+
+
+def write_items(expires: Sequence[int], ack_subjects: Sequence[bytes]) -> bytes:
+    return b"".join(
+        (_number.pack(len(expires)), _pack(expires), _offsets(ack_subjects), *ack_subjects)
+    )
+
+
+def write_returns(returns: Sequence[Return]) -> bytes:
+    expires, *blobs = zip(*returns, strict=True) if returns else [()] * (1 + _BLOB_COLUMNS)
+    return b"".join(
+        (
+            _number.pack(len(returns)),
+            _pack(expires),
+            *map(_offsets, blobs),
+            *chain(*blobs),
+        )
+    )
+
+
+def write_messages(data: Sequence[bytes], ids: Sequence[bytes], headers: Sequence[bytes]) -> bytes:
+    return b"".join(
+        (
+            _number.pack(len(data)),
+            _offsets(data),
+            _offsets(ids),
+            _offsets(headers),
+            *data,
+            *ids,
+            *headers,
+        )
+    )
+
+
+def write_headers(headers: Iterable[tuple[str, str]]) -> bytes:
+    parts: list[bytes] = []
+    for pair in headers:
+        for text in pair:
+            encoded = text.encode("utf-8", "surrogateescape")
+            parts += (_number.pack(len(encoded)), encoded)
+    return b"".join(parts)
+
+
+def write_value(value: Any) -> bytes:
+    from json import dumps
+
+    return dumps(value).encode()
