@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import gc
-import json
 import os
 import select
 import signal
@@ -13,8 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +19,11 @@ import pytest
 
 import natslease.testing
 from natslease.testing import Cluster, Server, ServerFailed, ServerNotFound, TestingError
+from natswire import Wire, connected
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Wire:
-    """As much of a NATS client as these tests need."""
-
-    def __init__(self, server: Server, **options: object) -> None:
-        self.socket = socket.create_connection((server.host, server.port), timeout=10)
-        self.file = self.socket.makefile("rwb", buffering=0)
-        self.info: dict[str, Any] = json.loads(self.file.readline()[len(b"INFO ") :])
-        self.send(f"CONNECT {json.dumps({'verbose': False, **options})}")
-        self.send("PING")
-
-    def send(self, line: str) -> None:
-        self.file.write(line.encode() + b"\r\n")
-
-    def readline(self) -> str:
-        return self.file.readline().decode().strip()
-
-    def request(self, subject: str, body: object) -> dict[str, Any]:
-        """Asks JetStream's API."""
-        text = json.dumps(body)
-        inbox = f"_INBOX.{base64.b16encode(os.urandom(8)).decode()}"
-        self.send(f"SUB {inbox} 1")
-        self.send(f"PUB {subject} {inbox} {len(text)}\r\n{text}")
-        while not (line := self.readline()).startswith("MSG"):
-            assert not line.startswith("-ERR"), line
-        left, answer = int(line.split()[-1]) + 2, b""
-        while len(answer) < left:
-            answer += self.file.read(left - len(answer)) or b""
-        result: dict[str, Any] = json.loads(answer)
-        return result
-
-    def close(self) -> None:
-        self.file.close()
-        self.socket.close()
-
-
-@contextmanager
-def connected(server: Server, **options: object) -> Iterator[Wire]:
-    with closing(Wire(server, **options)) as wire:
-        while (line := wire.readline()) != "PONG":
-            assert line.startswith("INFO"), line
-        yield wire
 
 
 def create_stream(server: Server, name: str = "kept", replicas: int = 1) -> dict[str, Any]:

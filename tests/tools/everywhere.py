@@ -7,21 +7,20 @@ an empty environment whose PATH has neither Go nor a C compiler.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pythons
 
+from natslease.testing import Server
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "build" / "bin" / "nats-server"
 SMOKE = Path(__file__).with_name("smoke.py")
-_FREE_PORT = ("-a", "127.0.0.1", "-p", "-1")
 _STRICT = ("-W", "error")
 _INSTALL = ("install", "--quiet", "--no-index", "--no-compile")
 
@@ -32,10 +31,10 @@ def main() -> int:
     wheel: Path | None = parser.parse_args().wheel
     failed = 0
     interpreters = pythons.find()
-    with _server() as url:
+    with Server(binary=SERVER) as server:
         for interpreter in interpreters:
             began = time.monotonic()
-            problem = _try(interpreter, url, wheel)
+            problem = _try(interpreter, server.url, wheel)
             failed += bool(problem)
             print(
                 f"{interpreter}: {problem or 'round trip ok'}, {time.monotonic() - began:.1f} s",
@@ -75,31 +74,6 @@ def _run(
     if done.returncode == 0:
         return ""
     return f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    """A server on a free port, with its store in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [SERVER, *_FREE_PORT, "-js", "-sd", folder, "--ports_file_dir", folder],
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield _wait_for_url(Path(folder), process)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait_for_url(folder: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        for ports in folder.glob("*.ports"):
-            if text := ports.read_text():
-                return str(json.loads(text)["nats"][0])
-        time.sleep(0.02)
-    raise SystemExit(f"{SERVER} did not start")
 
 
 if __name__ == "__main__":
