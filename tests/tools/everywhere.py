@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pythons
-
 from natslease.testing import Server
 
 ROOT = Path(__file__).resolve().parents[2]
