@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import select
 import signal
 import socket
@@ -144,6 +145,9 @@ def test_bad_config_shows_the_servers_log() -> None:
     with pytest.raises(ServerFailed, match="no_such_option") as caught:
         server.start()
     assert "no_such_option" in caught.value.log
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.log) == (str(caught.value), caught.value.log)
+    assert isinstance(copy, natslease.Error)
     directory = server.directory
     with pytest.raises(ServerFailed), server:
         pass

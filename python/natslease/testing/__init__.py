@@ -15,7 +15,7 @@ With pytest the fixtures ``nats_server`` and ``nats_url`` are there without furt
 Errors:
 
 ```
-TestingError(RuntimeError)
+TestingError(natslease.Error, RuntimeError)
     ServerNotFound      there is no nats-server binary
     ServerFailed        a server did not start, or did not answer: ``.log`` is what it has written
 ```

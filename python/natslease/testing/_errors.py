@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from .._errors import Error
 
 
-class TestingError(RuntimeError):
+class TestingError(Error, RuntimeError):
     """The base of the errors of natslease.testing."""
 
     __test__: ClassVar[bool] = False  # pytest takes classes of this name for tests
+    code = "testing"
 
 
 class ServerNotFound(TestingError):
@@ -23,8 +26,9 @@ class ServerFailed(TestingError):
     """
 
     def __init__(self, message: str, log: str = "") -> None:
-        super().__init__(message, log)
+        super().__init__(f"{message}; its log:\n{log}" if log else message)
+        self._message = message
         self.log = log
 
-    def __str__(self) -> str:
-        return f"{self.args[0]}; its log:\n{self.log}" if self.log else str(self.args[0])
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._message, self.log)
