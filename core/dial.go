@@ -136,6 +136,7 @@ func (h *hub) dialServer(ctx context.Context, server string) (*session, error) {
 		nats.MaxPingsOutstanding(1),
 		nats.PingInterval(24*time.Hour), // the session's watch does this
 		nats.FlusherTimeout(0),          // wire never blocks
+		nats.WriteBufferSize(1),         // what is published is written at once, by its caller; see wire.cork
 		nats.Timeout(max(time.Until(deadline), time.Millisecond)),
 		nats.ErrorHandler(s.onServerError),
 		nats.ClosedHandler(s.onClosed),

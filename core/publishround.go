@@ -11,13 +11,16 @@ import (
 // messages a stream.
 const publishWindow = 4096
 
+// publishRefill is how far the window must have emptied before it is filled again: what is sent in one go costs less.
+const publishRefill = publishWindow * 3 / 4
+
 // publishRound sends messages of a call on one session and collects the answers. Each message is launched once and
 // lands once, whoever is first: an answer, a refusal, or the end of the session or of the call.
 type publishRound struct {
 	call     *publishCall
 	session  *session
 	todo     []int
-	room     chan struct{} // has a value when a message landed while the window was full
+	room     chan struct{} // has a value when the window has emptied to publishRefill
 	finished chan struct{} // closed when nothing is awaited any more
 
 	mu     sync.Mutex
@@ -47,6 +50,18 @@ func (r *publishRound) run(ctx context.Context) {
 		return
 	}
 	defer r.session.unregister(id)
+	r.send(ctx, id)
+	select {
+	case <-r.finished:
+	case <-ctx.Done():
+		r.end(r.session.overdue(ctx))
+	}
+}
+
+// send sends what is to be sent, unless the round has to stop.
+func (r *publishRound) send(ctx context.Context, id uint64) {
+	r.session.wire.cork()
+	defer r.session.wire.uncork()
 	for k, i := range r.todo {
 		if !r.launch(ctx, i) {
 			r.end(r.session.overdue(ctx)) // unless the session has ended it
@@ -62,45 +77,57 @@ func (r *publishRound) run(ctx context.Context) {
 		r.land(i, landing{PublishResult: PublishResult{Err: e}, again: e.Code == CodeConnectionLost})
 		if e.Code == CodeConnectionLost {
 			r.ground(r.todo[k+1:], e)
-			break
+			return
 		}
-	}
-	select {
-	case <-r.finished:
-	case <-ctx.Done():
-		r.end(r.session.overdue(ctx))
 	}
 }
 
 // launch waits until message i fits into the call's window and the session's budget; false when the round has to stop.
 func (r *publishRound) launch(ctx context.Context, i int) bool {
 	budget, cost := r.session.budget, r.cost(i)
-	if !budget.TryAcquire(cost) && budget.Acquire(ctx, cost) != nil {
-		return false
+	if !budget.TryAcquire(cost) {
+		r.session.wire.uncork()
+		err := budget.Acquire(ctx, cost)
+		r.session.wire.cork()
+		if err != nil {
+			return false
+		}
 	}
 	for {
-		r.mu.Lock()
-		dead := r.dead != nil
-		launched := !dead && r.inAir < publishWindow
-		if launched {
-			r.flying[i] = true
-			r.inAir++
-		}
-		r.mu.Unlock()
+		launched, dead := r.takeOff(i)
 		if launched {
 			return true
 		}
-		if !dead {
-			select {
-			case <-r.room:
-				continue
-			case <-r.finished: // the session was lost
-			case <-ctx.Done():
-			}
+		if dead || !r.awaitRoom(ctx) {
+			budget.Release(cost)
+			return false
 		}
-		budget.Release(cost)
-		return false
 	}
+}
+
+// takeOff puts message i into the air if there is room.
+func (r *publishRound) takeOff(i int) (launched, dead bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dead != nil || r.inAir >= publishWindow {
+		return false, r.dead != nil
+	}
+	r.flying[i] = true
+	r.inAir++
+	return true, false
+}
+
+// awaitRoom waits until there is some in the window; false when the round has to stop.
+func (r *publishRound) awaitRoom(ctx context.Context) bool {
+	r.session.wire.uncork()
+	defer r.session.wire.cork()
+	select {
+	case <-r.room:
+		return true
+	case <-r.finished: // the session was lost
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // cost is what message i takes of the session's budget; one that is larger than all of it takes all.
@@ -134,7 +161,7 @@ func (r *publishRound) land(i int, l landing) {
 		r.unheard = r.unheard || l.unheard
 	}
 	r.touchDown(i)
-	if r.inAir == publishWindow-1 {
+	if r.inAir == publishRefill {
 		select {
 		case r.room <- struct{}{}:
 		default:

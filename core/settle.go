@@ -231,12 +231,14 @@ func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) 
 	}
 	defer s.unregister(id)
 	c.begin(todo)
+	s.wire.cork()
 	for k, i := range todo {
 		if err := s.publish(c.items[i].AckSubject, s.subject(id, i), nil, c.payload); err != nil {
 			c.unsent(todo[k:], err)
 			break
 		}
 	}
+	s.wire.uncork()
 	select {
 	case <-c.finished:
 		return true

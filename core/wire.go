@@ -30,6 +30,8 @@ type wire struct {
 	direct directWriter
 
 	mu       sync.Mutex
+	corks    int      // calls that write more at once
+	corked   []byte   // what they have written so far
 	unsent   [][]byte // pieces, all but the last one full
 	held     int      // bytes in them and in what flush is writing
 	spare    []byte   // a piece to use again
@@ -59,22 +61,62 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
+	if w.corks > 0 {
+		w.corked = append(w.corked, p...)
+		if len(w.corked) < pieceSize {
+			return len(p), nil
+		}
+		return len(p), w.uncorked()
+	}
+	return len(p), w.send(p)
+}
+
+// cork begins a run of writes that go out together, at the latest when there is a piece of them. Whoever corks must not
+// wait for anything until uncork.
+func (w *wire) cork() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.corks++
+}
+
+// uncork ends a run of writes. An error is met by the next write, too.
+func (w *wire) uncork() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.corks--
+	if w.corks == 0 {
+		_ = w.uncorked()
+	}
+}
+
+// uncorked sends what was corked; w.mu is held.
+func (w *wire) uncorked() error {
+	if len(w.corked) == 0 || w.err != nil {
+		return w.err
+	}
+	p := w.corked
+	w.corked = w.corked[:0]
+	return w.send(p)
+}
+
+// send writes p without waiting; w.mu is held.
+func (w *wire) send(p []byte) error {
 	w.flight.mark(&w.flight.lastWrite)
 	rest := p
 	if !w.flushing && w.direct != nil {
 		n, err := w.direct.tryWrite(p)
 		if err != nil {
 			w.fail(err)
-			return n, err
+			return err
 		}
 		rest = p[n:]
 	}
 	if len(rest) == 0 {
-		return len(p), nil
+		return nil
 	}
 	if w.held+len(rest) > maxUnsent {
 		w.fail(errUnsent)
-		return 0, errUnsent
+		return errUnsent
 	}
 	w.hold(rest)
 	if !w.flushing {
@@ -84,7 +126,7 @@ func (w *wire) Write(p []byte) (int, error) {
 		w.flushing = true
 		go w.flush()
 	}
-	return len(p), nil
+	return nil
 }
 
 // hold keeps a copy of p; w.mu is held.

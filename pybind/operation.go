@@ -29,6 +29,43 @@ type call struct {
 // work is the body of an operation: it returns an answer, and what to do should nobody take it.
 type work func(ctx context.Context) (answer []byte, undo func())
 
+// repeatable is the body of an operation that can be done again when it ran out of time: open says that more time may
+// change its answer.
+type repeatable func(ctx context.Context) (answer []byte, undo func(), open bool)
+
+// runHere is run for operations that are short as a rule: the first slice is spent in the caller's own thread. Handing
+// an operation to another thread, and its answer back, would take longer than the operation itself.
+func runHere(c call, do repeatable) []byte {
+	began := time.Now()
+	if c.slice <= 0 {
+		return run(c, once(do))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(min(c.timeout, c.slice)))
+	defer cancel()
+	answer, undo, open := do(ctx)
+	if !open || ctx.Err() == nil || c.timeout <= c.slice {
+		o := &operation{cancel: cancel, done: closed, finished: true, answer: answer, undo: undo}
+		return o.answerWithin(c.ticket, 0)
+	}
+	c.timeout = max(c.timeout-int64(time.Since(began)), 1)
+	c.slice = 1
+	return run(c, once(do))
+}
+
+func once(do repeatable) work {
+	return func(ctx context.Context) ([]byte, func()) {
+		answer, undo, _ := do(ctx)
+		return answer, undo
+	}
+}
+
+// closed is what operations have that are done from the start.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 func run(c call, do work) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(c.timeout))
 	o := &operation{cancel: cancel, done: make(chan struct{})}

@@ -2,6 +2,7 @@ package pybind
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	natslease "github.com/RolnickLab/natslease/core"
@@ -22,20 +23,25 @@ func onQueue(c call, handle int64, do func(ctx context.Context, q *natslease.Que
 // Reserve returns leases.
 func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []byte) {
 	defer rescue(&answer)
-	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+	q, ok := queues.get(queue)
+	if !ok {
+		return encodeError(unknownHandle("queue", queue))
+	}
+	c := call{ticket, timeout, slice, notifier}
+	reserve := func(ctx context.Context) ([]byte, func(), bool) {
 		leases, err := q.Reserve(ctx, int(n), time.Duration(wait))
-		if err != nil {
-			return encodeError(err), nil
+		switch {
+		case err != nil:
+			return encodeError(err), nil, true
+		case len(leases) == 0:
+			return encodeLeases(nil, q.RetryAfter(), readClock()), nil, false
 		}
-		var undo func()
-		var retryAfter time.Duration
-		if len(leases) > 0 {
-			undo = func() { giveBack(q, leases) }
-		} else {
-			retryAfter = q.RetryAfter()
-		}
-		return encodeLeases(leases, retryAfter, readClock()), undo
-	})
+		return encodeLeases(leases, 0, readClock()), func() { giveBack(q, leases) }, false
+	}
+	if wait > 0 {
+		return run(c, once(reserve))
+	}
+	return runHere(c, reserve)
 }
 
 func giveBack(q *natslease.Queue, leases []*natslease.Lease) {
@@ -57,14 +63,25 @@ func Settle(ticket, timeout, slice, notifier, queue, kind, delay int64, body []b
 	if err != nil {
 		return encodeError(err)
 	}
+	q, ok := queues.get(queue)
+	if !ok {
+		return encodeError(unknownHandle("queue", queue))
+	}
 	settlement := natslease.Settlement{Kind: natslease.SettleKind(kind), Delay: time.Duration(delay), Reason: reason}
-	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+	c := call{ticket, timeout, slice, notifier}
+	settle := func(ctx context.Context) ([]byte, func(), bool) {
 		results, err := q.Settle(ctx, settlement, items)
 		if err != nil {
-			return encodeError(err), nil
+			return encodeError(err), nil, true
 		}
-		return encodeResults(results, settlement.Kind, now), nil
-	})
+		unknown := func(r natslease.SettleResult) bool { return r.Status == natslease.Unknown }
+		return encodeResults(results, settlement.Kind, now), nil, slices.ContainsFunc(results, unknown)
+	}
+	if settlement.Kind == natslease.Ack {
+		return runHere(c, settle)
+	}
+	// What is repeated could meet the task's next holder.
+	return run(c, once(settle))
 }
 
 // Release takes returns and returns results.

@@ -124,6 +124,8 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             "-buildvcs=false",
             "-trimpath",
             "-tags=netgo,osusergo",
+            # TLS and signatures are for opening a connection: they may be smaller than fast.
+            "-gcflags=crypto/...=-l",
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
             "-ldflags=-s -w -extldflags=-Wl,--strip-all",
             f"-o={temporary}",

@@ -67,8 +67,8 @@ _GO_EDITS = (
         r"\tsize := C\.PyBytes_Size\(o\)\n)",
         "\tif size < 0 {{\n\t\treturn -1\n\t}}\n",
     ),
-    # A handle begins with a count of 0, and one that nobody counts stays for ever. Every handle is read
-    # once, so reading can end it and saves Python two calls.
+    # A handle begins with a count of 0, and one that nobody counts stays for ever. Every handle is
+    # read once, so reading can end it, and saves Python two calls.
     _Edit(
         "reading a byte slice ends its handle",
         r"(?<=^func deptrFromHandle_Slice_byte\(h CGoHandle\) \[\]byte \{\n"
