@@ -1,0 +1,70 @@
+"""The processes of the sides, as the benchmark speaks to them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+OUTPUT = ROOT / "build" / "bench"
+NATSGO = OUTPUT / "natsgo"
+
+
+class Speaker:
+    """A process that obeys one JSON command a line."""
+
+    def __init__(self, *command: str | Path) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, op: str, stream: str, n: int = 0, count: int = 0, payload: str = "") -> Any:
+        """Has a command carried out, and returns the answer.
+
+        Raises:
+            RuntimeError: the process has ended instead.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        command = {"op": op, "stream": stream, "n": n, "count": count, "payload": payload}
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        raise RuntimeError(f"{self._process.args!r} ended at {command!r:.200}")
+
+    def close(self) -> None:
+        """Ends the process, and returns when it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def build_natsgo() -> None:
+    """Builds the Go side. Go builds only what has changed."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["go", "build", "-o", NATSGO, f"./{(HERE / 'natsgo').relative_to(ROOT)}"],
+        cwd=ROOT,
+        check=True,
+    )
+
+
+def natsgo(url: str, *, old: bool = False) -> Speaker:
+    """A process of nats.go, with its older interface or package jetstream."""
+    return Speaker(NATSGO, url, "old" if old else "new")
+
+
+def python(name: str, url: str, stream: str) -> Speaker:
+    """A process of one of the Python sides."""
+    return Speaker(sys.executable, HERE / "sides.py", name, url, stream)
