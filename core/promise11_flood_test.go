@@ -190,6 +190,27 @@ func TestPromise11Saturated(t *testing.T) {
 	require.Len(t, reserve(t, b.queue, 1), 1)
 }
 
+// A call that got less than it asked for leaves no pull behind for the rest, whose tasks would come to nobody.
+func TestPromise11NoPullForThoseWhoHaveLeft(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	pulls := pullCounter(t, b.server.URL())
+	for range 10 {
+		publish(t, b.queue, 3)
+		leases, err := b.queue.Reserve(within(t, patience), 10, 5*time.Second)
+		require.NoError(t, err)
+		require.NotEmpty(t, leases)
+		for len(leases) < 3 {
+			leases = append(leases, reserve(t, b.queue, 1)...)
+		}
+		info, err := b.queue.Info(within(t, patience))
+		require.NoError(t, err)
+		require.Zero(t, info.NumWaiting)
+	}
+	require.Zero(t, b.client.Stats().LateMessages)
+	require.Less(t, pulls.Load(), int64(15))
+}
+
 // What this process gives back is found by its next call.
 func TestPromise11OwnNakEndsThePause(t *testing.T) {
 	t.Parallel()

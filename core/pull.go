@@ -45,7 +45,7 @@ func (f *feed) pump() {
 	batch := 0
 	var until time.Time
 	for _, r := range f.waiters {
-		if r.over || r.err != nil || len(r.got) == r.want || s != nil && r.session != s {
+		if r.over || r.finished || r.err != nil || len(r.got) == r.want || s != nil && r.session != s {
 			continue
 		}
 		s = r.session
