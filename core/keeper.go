@@ -66,6 +66,19 @@ func (q *Queue) Unkeep(ackSubject string) {
 	q.hub.keeper.forget([]SettleItem{{AckSubject: ackSubject}})
 }
 
+// KeptUntil is when a kept lease runs out if it is not extended again; zero for one that is not kept, and while that is
+// not certain.
+func (q *Queue) KeptUntil(ackSubject string) time.Time { return q.hub.keeper.keptUntil(ackSubject) }
+
+func (k *keeper) keptUntil(ackSubject string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l := k.kept[ackSubject]; l != nil && l.certain {
+		return l.expires
+	}
+	return time.Time{}
+}
+
 // renew notes when the lease runs out, and plans its extension with two more chances before that.
 func (l *keptLease) renew(expires time.Time) {
 	l.expires, l.certain = expires, true

@@ -155,7 +155,7 @@ func (f *feed) admit(c *settleCall, kind SettleKind) []int {
 			c.fail(i, Invalid, inOperation(c.operation, err, OutcomeRejected).(*Error))
 			continue
 		}
-		if !item.Expires.IsZero() && now.After(item.Expires) {
+		if !item.Expires.IsZero() && now.After(item.Expires) && now.After(f.hub.keeper.keptUntil(item.AckSubject)) {
 			if kind != Ack {
 				c.fail(i, Expired, newError(CodeLeaseExpired, OutcomeRejected,
 					"the lease ran out %s ago: the task may be somebody else's now", now.Sub(item.Expires).Round(time.Millisecond)))

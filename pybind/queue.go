@@ -162,21 +162,36 @@ func value[T any](v T, err error) ([]byte, func()) {
 // Keep has leases extended until they are settled, or maxHold is over. It takes items, and does no I/O.
 func Keep(queue, maxHold int64, body []byte) (answer []byte) {
 	defer rescue(&answer)
-	return withItems(queue, body, func(q *natslease.Queue, subject string) error {
-		return q.Keep(subject, time.Duration(maxHold))
+	return withItems(queue, body, func(q *natslease.Queue, item natslease.SettleItem) error {
+		return q.KeepItem(item, time.Duration(maxHold))
 	})
+}
+
+// Kept returns when each of the items runs out, of CLOCK_MONOTONIC; 0 for one that is not kept. It does no I/O.
+func Kept(queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	now := readClock()
+	var until []int64
+	answer = withItems(queue, body, func(q *natslease.Queue, item natslease.SettleItem) error {
+		until = append(until, now.encode(q.KeptUntil(item.AckSubject)))
+		return nil
+	})
+	if answer[0] != answerDone {
+		return answer
+	}
+	return encodeNumbers(until...)
 }
 
 // Unkeep lets leases run out as they would have. It takes items, and does no I/O.
 func Unkeep(queue int64, body []byte) (answer []byte) {
 	defer rescue(&answer)
-	return withItems(queue, body, func(q *natslease.Queue, subject string) error {
-		q.Unkeep(subject)
+	return withItems(queue, body, func(q *natslease.Queue, item natslease.SettleItem) error {
+		q.Unkeep(item.AckSubject)
 		return nil
 	})
 }
 
-func withItems(queue int64, body []byte, do func(q *natslease.Queue, subject string) error) []byte {
+func withItems(queue int64, body []byte, do func(q *natslease.Queue, item natslease.SettleItem) error) []byte {
 	q, ok := queues.get(queue)
 	if !ok {
 		return encodeError(unknownHandle("queue", queue))
@@ -186,7 +201,7 @@ func withItems(queue int64, body []byte, do func(q *natslease.Queue, subject str
 		return encodeError(err)
 	}
 	for i := range items {
-		if err := do(q, items[i].AckSubject); err != nil {
+		if err := do(q, items[i]); err != nil {
 			return encodeError(err)
 		}
 	}

@@ -103,12 +103,18 @@ class LeaseBase(Generic[Q]):
 
         From the consumer's actual ``ack_wait``, and counted on this machine's monotonic clock.
         """
-        return (self._block.expires(self._index) + self._block.clock) / _NS
+        return (self._expires() + self._block.clock) / _NS
 
     @property
     def time_left(self) -> float:
         """Seconds until the lease runs out; negative afterwards."""
-        return (self._block.expires(self._index) - monotonic_ns()) / _NS
+        return (self._expires() - monotonic_ns()) / _NS
+
+    def _expires(self) -> int:
+        block = self._block
+        if block.kept[self._index]:
+            self._queue._look_up([self])
+        return block.expires(self._index)
 
     @property
     def settled(self) -> bool:

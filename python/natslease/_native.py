@@ -43,6 +43,7 @@ class Native:
         "generation",
         "info",
         "keep",
+        "kept",
         "logs",
         "notifier_close",
         "notifier_open",
@@ -79,6 +80,7 @@ class Native:
         self.forget_queue: Export = module.pybind_ForgetQueue
         self.info: Export = module.pybind_Info
         self.keep: Export = module.pybind_Keep
+        self.kept: Export = module.pybind_Kept
         self.logs: Export = module.pybind_Logs
         self.notifier_close: Export = module.pybind_NotifierClose
         self.notifier_open: Export = module.pybind_NotifierOpen

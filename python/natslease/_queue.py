@@ -293,8 +293,7 @@ class QueueBase(Generic[L]):
             whole.extend(report)
         return PublishReport(whole)
 
-    def _keep(self, export: str, leases: Iterable[L | str], *arguments: int) -> None:
-        items = _check_items(leases)
+    def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
         queue = self._attach()
         answer = queue.native.call(
             getattr(queue.native, export),
@@ -304,6 +303,14 @@ class QueueBase(Generic[L]):
         )
         if answer[0] == _wire.ERROR:
             raise _wire.read_error(answer)
+        return answer
+
+    def _look_up(self, items: list[L | str]) -> None:
+        """Takes note of when leases run out that were extended without our doing."""
+        until = _wire.read_numbers(self._on_kept("kept", items))
+        for item, expires in zip(items, until, strict=True):
+            if expires and not isinstance(item, str):
+                item._block.extended[item._index] = expires
 
     def keep(self, leases: Iterable[L | str], *, max_hold: float = 3600.0) -> None:
         """Has leases extended until they are settled, even while Python is busy. Costs no request
@@ -316,11 +323,20 @@ class QueueBase(Generic[L]):
         Raises:
             InvalidLease: one is not a lease of this queue.
         """
-        self._keep("keep", leases, duration("max_hold", max_hold))
+        items = _check_items(leases)
+        self._on_kept("keep", items, duration("max_hold", max_hold))
+        for item in items:
+            if not isinstance(item, str):
+                item._block.kept[item._index] = 1
 
     def unkeep(self, leases: Iterable[L | str]) -> None:
         """Lets leases run out as they would have without ``keep``."""
-        self._keep("unkeep", leases)
+        items = _check_items(leases)
+        self._look_up(items)
+        self._on_kept("unkeep", items)
+        for item in items:
+            if not isinstance(item, str):
+                item._block.kept[item._index] = 0
 
 
 def _read_info(answer: bytes) -> QueueInfo:
@@ -495,6 +511,7 @@ class Consuming(Generic[L]):
     def __exit__(self, *_: object) -> None:
         self._finish()
         if left := list(self._left):
+            self._queue.unkeep(left)
             self._queue._detach("release", left)
 
 

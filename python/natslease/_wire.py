@@ -76,7 +76,7 @@ def read_numbers(answer: bytes) -> list[int]:
 class LeaseBlock:
     """The leases of one reserve as they came from the core, taken apart where somebody looks."""
 
-    __slots__ = ("_answer", "_numbers", "clock", "done", "extended", "n", "retry_after")
+    __slots__ = ("_answer", "_numbers", "clock", "done", "extended", "kept", "n", "retry_after")
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -87,6 +87,7 @@ class LeaseBlock:
         self.clock = self._numbers[1]
         self.retry_after = self._numbers[2]
         self.done = bytearray(n)  # 1 for each lease that is settled
+        self.kept = bytearray(n)  # 1 for each lease that the core extends
         self.extended: dict[int, int] = {}  # when extended leases run out
 
     def number(self, column: int, i: int) -> int:

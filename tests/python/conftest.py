@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faces import Face, opened
 
 from natslease.testing import find_server
 
@@ -33,3 +36,37 @@ def go() -> str:
     found = shutil.which("go")
     assert found, "these tests need Go"
     return found
+
+
+@pytest.fixture(params=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> Iterator[Face]:
+    """Makes clients. A test that uses it is run with the synchronous and the asynchronous API."""
+    with opened(request.param) as face:
+        yield face
+
+
+@pytest.fixture
+def client(face: Face, nats_url: str) -> Any:
+    """A client of the test's own server."""
+    return face.client(nats_url, timeout=5.0)
+
+
+@pytest.fixture
+def make_queue(client: Any) -> Callable[..., Any]:
+    """Makes queues that exist: by its options, and how many tasks to publish."""
+
+    def make(stream: str = "tasks", *, tasks: int = 0, **options: Any) -> Any:
+        queue = client.queue(stream, **options)
+        queue.ensure()
+        if tasks:
+            report = queue.publish([b"%d" % i for i in range(tasks)])
+            assert len(report.accepted) == tasks
+        return queue
+
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., Any]) -> Any:
+    """A queue that exists and is empty."""
+    return make_queue()
