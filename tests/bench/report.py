@@ -10,6 +10,7 @@ from typing import Any
 
 REFERENCE = "nats.go"
 OURS = "natslease"
+PUBLISH = "publish"  # in messages a second; the others are in microseconds
 
 
 @dataclass
@@ -28,30 +29,27 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Operation:
-    """A row of the table.
+class Aim:
+    """What natslease must reach: a multiple of another side's median.
 
     Attributes:
-        unit: "us", of which fewer are better, or "/s", of which more are.
-        target: what natslease must reach, as a multiple of the side ``beside``.
+        more: whether more is better.
     """
 
-    name: str
-    unit: str = "us"
-    target: float | None = None
+    operation: str
+    target: float
     ours: str = OURS
     beside: str = REFERENCE
+    more: bool = False
 
-    def ratio(self, results: Results) -> float | None:
+    def ratio(self, results: Results) -> float:
         """Ours as a multiple of the other's."""
-        sides = results.series[self.name]
-        if self.ours not in sides or self.beside not in sides:
-            return None
+        sides = results.series[self.operation]
         return sides[self.ours].median / sides[self.beside].median
 
-    def reaches(self, ratio: float) -> bool:
-        assert self.target is not None
-        return ratio >= self.target if self.unit == "/s" else ratio <= self.target
+    def is_reached(self, results: Results) -> bool:
+        ratio = self.ratio(results)
+        return ratio >= self.target if self.more else ratio <= self.target
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Results:
     """All that was measured; series by operation and side."""
 
     machine: dict[str, str]
-    operations: list[Operation]
+    aims: list[Aim]
     series: dict[str, dict[str, Series]]
     figures: list[Figure] = field(default_factory=list)
 
@@ -84,30 +82,24 @@ def show(results: Results) -> None:
     print("\nMeasured on: " + ", ".join(f"{k} {v}" for k, v in results.machine.items()) + ".\n")
     print("Medians, in microseconds or per second; in brackets the 99th percentile.\n")
     sides = results.sides()
-    operations = results.operations
     _table(
-        ["", *(operation.name for operation in operations)],
+        ["", *results.series],
         [
-            [side, *(_cell(results.series[op.name].get(side), op.unit) for op in operations)]
+            [side, *(_cell(row.get(side), name) for name, row in results.series.items())]
             for side in sides
         ],
     )
     print()
-    rows = []
-    for operation in operations:
-        ratio = operation.ratio(results)
-        if ratio is None or operation.target is None:
-            continue
-        sign = ">=" if operation.unit == "/s" else "<="
-        rows.append(
-            [
-                operation.name,
-                f"{operation.ours} / {operation.beside}",
-                f"{ratio:.2f}",
-                f"{sign} {operation.target:.2f}",
-                "yes" if operation.reaches(ratio) else "no",
-            ]
-        )
+    rows = [
+        [
+            aim.operation,
+            f"{aim.ours} / {aim.beside}",
+            f"{aim.ratio(results):.2f}",
+            f"{'>=' if aim.more else '<='} {aim.target:.2f}",
+            "yes" if aim.is_reached(results) else "no",
+        ]
+        for aim in results.aims
+    ]
     rows += [
         [
             f.name,
@@ -121,10 +113,10 @@ def show(results: Results) -> None:
     _table(["", "what", "measured", "aim", "reached"], rows)
 
 
-def _cell(series: Series | None, unit: str) -> str:
+def _cell(series: Series | None, operation: str) -> str:
     if series is None:
         return ""
-    if unit == "/s":
+    if operation == PUBLISH:
         return f"{series.median / 1000:,.1f}k/s"
     return f"{series.median:,.0f} ({series.quantile(0.99):,.0f})"
 
@@ -147,61 +139,76 @@ def _plain(results: Results, short: bool) -> dict[str, Any]:
     return {
         "short": short,
         "machine": results.machine,
-        "operations": [
-            {
-                "name": operation.name,
-                "unit": operation.unit,
-                "target": operation.target,
-                "ratio": operation.ratio(results),
-                "of": [operation.ours, operation.beside],
-                "sides": {
-                    side: {
-                        "median": series.median,
-                        "p10": series.quantile(0.10),
-                        "p90": series.quantile(0.90),
-                        "p99": series.quantile(0.99),
-                        "count": len(series.values),
-                    }
-                    for side, series in results.series[operation.name].items()
-                },
+        "operations": {
+            operation: {
+                side: {
+                    "median": series.median,
+                    "p10": series.quantile(0.10),
+                    "p90": series.quantile(0.90),
+                    "p99": series.quantile(0.99),
+                    "count": len(series.values),
+                }
+                for side, series in row.items()
             }
-            for operation in results.operations
+            for operation, row in results.series.items()
+        },
+        "aims": [
+            {**vars(aim), "ratio": aim.ratio(results), "reached": aim.is_reached(results)}
+            for aim in results.aims
         ],
         "figures": [vars(figure) for figure in results.figures],
     }
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draws one bar for each side, and a line up to its 99th percentile, for each operation."""
+    """Draws each operation: medians, and lines from the 10th to the 99th percentile."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    sides = results.sides()
-    colors = dict(zip(sides, plt.get_cmap("tab10").colors, strict=False))
     columns = 3
-    rows = -(-len(results.operations) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(15, 3.2 * rows), layout="constrained")
-    for axis in axes.flat[len(results.operations) :]:
+    lines = -(-len(results.series) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(15, 3.4 * lines), layout="constrained")
+    thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
+    for axis in axes.flat[len(results.series) :]:
         axis.axis("off")
-    for axis, operation in zip(axes.flat, results.operations, strict=False):
-        found = results.series[operation.name]
-        for place, (side, series) in enumerate(reversed(found.items())):
-            axis.barh(place, series.median, color=colors[side])
-            if operation.unit == "us":
-                axis.plot([series.median, series.quantile(0.99)], [place, place], color="black")
-            axis.annotate(f" {series.median:,.0f}", (series.median, place + 0.22), fontsize=7)
-        axis.set_yticks(range(len(found)), list(reversed(found)), fontsize=8)
-        axis.set_xscale("log")
-        unit = "microseconds, less is better" if operation.unit == "us" else "per second"
-        axis.set_title(f"{operation.name}: {unit}", fontsize=10)
+    for axis, (operation, row) in zip(axes.flat, results.series.items(), strict=False):
+        for place, (side, series) in enumerate(reversed(row.items())):
+            color = "#d1495b" if side.startswith(OURS) else "#5b6770"
+            if operation == PUBLISH:
+                axis.barh(place, series.median, color=color, height=0.6)
+            else:
+                span = [series.quantile(0.10), series.quantile(0.99)]
+                axis.plot(span, [place, place], color=color, linewidth=2)
+                axis.plot(series.median, place, "o", color=color, markersize=7)
+            axis.annotate(
+                f"{series.median:,.0f}",
+                (series.median, place),
+                xytext=(0, 6) if operation != PUBLISH else (4, -3),
+                textcoords="offset points",
+                ha="center" if operation != PUBLISH else "left",
+                fontsize=8,
+            )
+        axis.set_yticks(range(len(row)), list(reversed(row)))
+        axis.set_ylim(-0.6, len(row) - 0.3)
+        if operation == PUBLISH:
+            axis.set_title("publish: messages a second, more is better", fontsize=11)
+            axis.set_xlim(0, 1.15 * max(series.median for series in row.values()))
+        else:
+            axis.set_title(f"{operation}: microseconds, less is better", fontsize=11)
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.grid(axis="x", alpha=0.3)
+        axis.xaxis.set_major_formatter(thousands)
+        axis.tick_params(labelsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     machine = results.machine
     figure.suptitle(
-        f"Medians, lines to the 99th percentile. {machine['cpu']}, nats-server "
-        f"{machine['nats-server']}, Python {machine['python']}",
-        fontsize=11,
+        "Medians, and lines from the 10th to the 99th percentile. "
+        f"{machine['cpu']}, nats-server {machine['nats-server']}, Python {machine['python']}"
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
