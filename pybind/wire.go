@@ -191,7 +191,7 @@ func encodeResults(results []natslease.SettleResult, kind natslease.SettleKind, 
 		w.number(int64(slices.Index(statuses, results[i].Status)))
 	}
 	for i := range results {
-		w.number(flag(results[i].Late))
+		w.number(boolNumber(results[i].Late))
 	}
 	for i := range results {
 		w.number(now.encode(results[i].Expires))
@@ -218,7 +218,7 @@ func encodeReport(report natslease.PublishReport) []byte {
 		w.number(int64(results[i].Seq))
 	}
 	for i := range results {
-		w.number(flag(results[i].Duplicate))
+		w.number(boolNumber(results[i].Duplicate))
 	}
 	var seen errorList
 	for i := range results {
@@ -232,7 +232,7 @@ func encodeReport(report natslease.PublishReport) []byte {
 	return w.b
 }
 
-func flag(b bool) int64 {
+func boolNumber(b bool) int64 {
 	if b {
 		return 1
 	}
