@@ -166,7 +166,7 @@ def plot(results: Results, path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     columns = 3
     lines = -(-len(results.series) // columns)
@@ -195,11 +195,12 @@ def plot(results: Results, path: Path) -> None:
         axis.set_ylim(-0.6, len(row) - 0.3)
         if operation == PUBLISH:
             axis.set_title("publish: messages a second, more is better", fontsize=11)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.set_xlim(0, 1.15 * max(series.median for series in row.values()))
         else:
             axis.set_title(f"{operation}: microseconds, less is better", fontsize=11)
             axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(axis="x", alpha=0.3)
         axis.xaxis.set_major_formatter(thousands)
