@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -169,25 +170,53 @@ func pythonNames(err error) error {
 		return err
 	}
 	renamed := *e
-	renamed.Message = fieldNames().Replace(e.Message)
+	renamed.Message = inPython(e.Message)
 	return &renamed
 }
 
-// fieldNames knows the Python name of each field, which is its name in JSON.
-var fieldNames = sync.OnceValue(func() *strings.Replacer {
-	var pairs []string
+// inPython replaces the names of fields in a text, except in what it quotes.
+func inPython(text string) string {
+	isName := func(r rune) bool { return r == '.' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' }
+	var b strings.Builder
+	for text != "" {
+		n := 1
+		switch {
+		case text[0] == '"':
+			if quoted, err := strconv.QuotedPrefix(text); err == nil {
+				n = len(quoted)
+			}
+			b.WriteString(text[:n])
+		case isName(rune(text[0])):
+			if end := strings.IndexFunc(text, func(r rune) bool { return !isName(r) }); end >= 0 {
+				n = end
+			} else {
+				n = len(text)
+			}
+			if python, ok := fieldNames()[text[:n]]; ok {
+				b.WriteString(python)
+			} else {
+				b.WriteString(text[:n])
+			}
+		default:
+			b.WriteByte(text[0])
+		}
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// fieldNames has the Python name of each field, which is its name in JSON.
+var fieldNames = sync.OnceValue(func() map[string]string {
+	names := make(map[string]string)
 	for _, t := range []reflect.Type{reflect.TypeFor[options](), reflect.TypeFor[queueOptions]()} {
 		for i := range t.NumField() {
 			name, python := t.Field(i).Name, t.Field(i).Tag.Get("json")
+			names[name] = python
 			if rest, ok := strings.CutPrefix(name, "TLS"); ok {
-				// The field of natslease.TLSConfig: a path is called File there.
-				for _, field := range []string{"TLS." + rest + "File", "TLS." + rest} {
-					pairs = append(pairs, field, python)
-				}
-				continue
+				// The field of natslease.TLSConfig, where a path is called File.
+				names["TLS."+rest], names["TLS."+rest+"File"] = python, python
 			}
-			pairs = append(pairs, name+":", python+":", "; "+name+" ", "; "+python+" ")
 		}
 	}
-	return strings.NewReplacer(append(pairs, "TLS:", "tls options:")...)
+	return names
 })
