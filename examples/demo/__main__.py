@@ -56,6 +56,7 @@ class Run:
     ended: dict[int, worker.Ended] = field(default_factory=dict)
     calls: worker.Calls = field(default_factory=worker.Calls)
     at_a_time: Counter[int] = field(default_factory=Counter)  # most connections, by process
+    last: float = 0.0  # when a task was last done
     publish_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -65,6 +66,7 @@ class Run:
             self.worked.update(message.tasks)
         elif isinstance(message, worker.Done):
             self.done.update(message.tasks)
+            self.last = time.monotonic()
             self.share[message.pid] += len(message.tasks)
             self.state[message.pid] = ""
         elif isinstance(message, worker.Trouble):
@@ -170,7 +172,10 @@ def drain(server: Server, links: list[Connection], run: Run, board: Board) -> No
         if not frozen and now >= look_at:
             look_connections(server, run)
             look_at = now + 0.25
-        board.bar("done", len(run.done), run.size.tasks)
+        waiting = not frozen and run.done and now - run.last > 1.0
+        # They went to connections that were given up while the server was frozen.
+        note = f"the others come again after {worker.ACK_WAIT} s" if waiting else ""
+        board.bar("done", len(run.done), run.size.tasks, note)
         for pid, share in sorted(run.share.items()):
             board.bar(f"pid {pid}", share, run.size.tasks, run.state[pid])
     run.seconds = time.monotonic() - began

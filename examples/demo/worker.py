@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import natslease
 
+ACK_WAIT = 10.0
 BATCH = 64
 WAIT = 0.5
 TIMEOUT = 2.0
@@ -78,9 +79,8 @@ class Ended:
 
 def open_queue(client: natslease.Client) -> natslease.Queue:
     """The queue of this demonstration."""
-    # A task that the frozen server had already sent to somebody comes again after ack_wait.
     return client.queue(
-        "job_1", subject="job.1.tasks", consumer="job-1-consumer", ack_wait=10, max_deliver=5
+        "job_1", subject="job.1.tasks", consumer="job-1-consumer", ack_wait=ACK_WAIT, max_deliver=5
     )
 
 
