@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faces import Face, opened
 
+from faces import Face, opened
 from natslease.testing import find_server
 
 ROOT = Path(__file__).resolve().parents[2]
