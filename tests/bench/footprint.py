@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -14,10 +15,10 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import natslease
+from speaker import OUTPUT
 
-# Imports what `import natslease` may find there anyhow, so that only what it adds is counted.
 _FRESH = """
-import json, os, sys, threading
+import os, sys
 from time import perf_counter_ns
 def rss():
     with open("/proc/self/statm") as file:
@@ -34,8 +35,10 @@ queue = client.queue("memory")
 queue.ensure()
 queue.publish([b"x" * 230] * 64)
 queue.ack(queue.reserve(64))
+memory = rss() - before
+import json
 print(json.dumps({
-    "import": imported - began, "first_use": used - imported, "memory": rss() - before,
+    "import": imported - began, "first_use": used - imported, "memory": memory,
     "threads": threads, "asyncio": "asyncio" in sys.modules,
 }))
 """
@@ -43,14 +46,21 @@ print(json.dumps({
 
 def fresh(url: str, runs: int) -> dict[str, float]:
     """Medians over fresh processes: milliseconds and MB."""
+    # As installed, where pip has compiled all: whatever this environment says of bytecode.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(OUTPUT / "pycache")
     answers = [
         json.loads(
             subprocess.run(
-                [sys.executable, "-c", _FRESH, url], capture_output=True, check=True, timeout=60
+                [sys.executable, "-c", _FRESH, url],
+                env=environment,
+                capture_output=True,
+                check=True,
+                timeout=60,
             ).stdout
         )
         for _ in range(runs + 1)
-    ][1:]  # the first one may have had to compile
+    ][1:]  # the first one may have compiled
 
     def median(key: str) -> float:
         return float(statistics.median(answer[key] for answer in answers))
