@@ -64,7 +64,9 @@ func (r *publishRound) send(ctx context.Context, id uint64) {
 	defer r.session.wire.uncork()
 	for k, i := range r.todo {
 		if !r.launch(ctx, i) {
-			r.end(r.session.overdue(ctx)) // unless the session has ended it
+			if ctx.Err() != nil {
+				r.end(r.session.overdue(ctx))
+			} // else the session has ended it
 			r.ground(r.todo[k:], r.dead)
 			return
 		}

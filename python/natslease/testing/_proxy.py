@@ -274,6 +274,9 @@ class _Loop:
             self._closed = True
             self._bell.send(b"!")
         self._thread.join()
+        # Here, not in the thread: it may see that it is to end before the bell has rung.
+        self._bell.close()
+        self._ear.close()
 
     def set_mode(self, ways: tuple[Direction, ...], mode: _Mode) -> None:
         for direction in ways:
@@ -304,8 +307,6 @@ class _Loop:
         self._listener.close()
         while self._commands:
             self._obey()
-        self._bell.close()
-        self._ear.close()
 
     def _turn(self) -> None:
         """Waits for something to do, and does it. The number of connections in a test is small."""
