@@ -36,6 +36,7 @@ type feed struct {
 	ticker     *time.Timer
 	used       time.Time // by the last reserve
 	pace       pacing
+	sight      sight
 	drained    chan struct{} // closed when no pull is out; nil while nobody waits for that
 	closed     bool
 }
@@ -73,6 +74,7 @@ func (f *feed) deliver(s *session, l *Lease) {
 	p.brought++
 	if p.left--; p.left == 0 {
 		f.end(p) // the server says nothing more about a pull that is filled
+		f.sight.ready = true
 		f.pump()
 	}
 }
@@ -94,6 +96,7 @@ func (f *feed) hand(l *Lease) bool {
 // keepLate holds l for the next reserve; f.mu is held.
 func (f *feed) keepLate(l *Lease) {
 	f.late = append(f.late, l)
+	f.hub.stirred()
 	if f.returnLate == nil {
 		f.returnLate = time.AfterFunc(lateHold, f.giveBackLate)
 	}

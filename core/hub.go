@@ -33,6 +33,9 @@ type hub struct {
 	feeds   map[feedKey]weak.Pointer[feed] // a feed lives as long as somebody uses it
 	last    *session                       // the newest session, alive or not, for Stats
 
+	anys  anyCalls      // of ReserveAny, which wait for tasks
+	turns atomic.Uint64 // counts what ReserveAny has asked queues for
+
 	breaker   *breaker
 	reserving *bounds // calls of reserve, which may wait long
 	calling   *bounds // all other calls

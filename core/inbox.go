@@ -103,7 +103,7 @@ func (s *session) dispatch() {
 		case nil:
 			s.dispatchMark(m)
 		default:
-			s.dispatchSensed(m.Sub)
+			s.dispatchOther(m)
 		}
 	}
 	s.mu.Lock()

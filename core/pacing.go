@@ -3,7 +3,6 @@ package natslease
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -103,11 +102,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		limit := f.facts.maxAckPending
 		switch {
 		case limit > 0 && a.info.NumAckPending >= uint64(limit):
-			verdict = &Error{
-				Code: CodeSaturated, Outcome: OutcomeRejected, RetryAfter: jittered(time.Second),
-				Message: "all " + strconv.Itoa(limit) + " leases that max_ack_pending allows are out, and " +
-					strconv.FormatUint(a.info.NumPending, 10) + " tasks wait: settle leases, or raise max_ack_pending",
-			}
+			verdict = saturated(limit, a.info.NumPending)
 		case r.again():
 			f.pace.next = time.Time{}
 			f.pump()
@@ -125,6 +120,13 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		return true, verdict
 	}
 	return true, nil
+}
+
+func saturated(limit int, waiting uint64) *Error {
+	e := newError(CodeSaturated, OutcomeRejected, "all %d leases that max_ack_pending allows are out, and %d tasks wait: "+
+		"settle leases, or raise max_ack_pending", limit, waiting)
+	e.RetryAfter = jittered(time.Second)
+	return e
 }
 
 // rest decides when the next pull may be sent, after one that brought nothing; f.mu is held.
@@ -145,10 +147,12 @@ func (f *feed) rest(p *pull) {
 func (f *feed) settled(kind SettleKind) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if kind == Nak || kind == Release || f.pace.verdict != nil {
+	if kind == Nak || kind == Release || f.pace.verdict != nil || f.sight.refusal != nil {
 		f.stir()
+		f.sight.refusal = nil
 		f.pace.next = time.Time{}
 		f.pump()
+		f.hub.stirred()
 	}
 }
 
@@ -199,6 +203,7 @@ func (f *feed) heard(n *sensor) {
 	}
 	f.pace.sensor = nil
 	f.stir()
+	f.hint()
 	f.pace.next = time.Time{}
 	f.pump()
 }

@@ -75,7 +75,7 @@ func (f *feed) pump() {
 // sendPull needs f.mu.
 func (f *feed) sendPull(s *session, now time.Time, batch int, expires time.Duration) {
 	p := &pull{
-		feed: f, session: s, subject: f.hub.cfg.apiPrefix() + "CONSUMER.MSG.NEXT." + f.stream + "." + f.consumer,
+		feed: f, session: s, subject: f.next(),
 		sent: now, expires: now.Add(expires), left: batch,
 	}
 	if f.pace.quiet && expires < pacingInterval {
@@ -100,6 +100,11 @@ func (f *feed) sendPull(s *session, now time.Time, batch int, expires time.Durat
 	}
 	f.pull = p
 	f.tickIn(expires + pullGrace)
+}
+
+// next is the subject to which pulls are sent.
+func (f *feed) next() string {
+	return f.hub.cfg.apiPrefix() + "CONSUMER.MSG.NEXT." + f.stream + "." + f.consumer
 }
 
 // tickIn has tick run in a while; f.mu is held.
@@ -176,6 +181,8 @@ func (p *pull) reply(_ int, m *nats.Msg) {
 	status := pullStatus{code: m.Header.Get("Status"), description: m.Header.Get("Description")}
 	switch {
 	case status.empty():
+		// That there is nothing is not said by it: it may be max_ack_pending, or that the server was too busy to look.
+		f.sight.ready, f.sight.look = false, look{}
 		if p.brought == 0 {
 			f.rest(p)
 			f.pace.wait = backoff{}

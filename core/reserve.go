@@ -62,22 +62,7 @@ func (r *reservation) again() bool {
 // lease and no error means that the queue was empty, truthfully.
 func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Lease, error) {
 	const operation = "reserve"
-	if n < 1 || n > MaxReserve {
-		return nil, inOperation(operation, configError("n is %d: it must be from 1 to %d", n, MaxReserve), OutcomeRejected)
-	}
-	if wait < 0 {
-		return nil, inOperation(operation, configError("wait is %s: it must not be negative", wait), OutcomeRejected)
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, wait+q.client.cfg.Timeout)
-		defer cancel()
-	}
-	if deadline, _ := ctx.Deadline(); wait > 0 && wait >= time.Until(deadline) {
-		return nil, inOperation(operation, configError("wait is %s: it must be shorter than the deadline, which is in %s",
-			wait, time.Until(deadline).Round(time.Millisecond)), OutcomeRejected)
-	}
-	ctx, cancel, err := q.client.begin(ctx, q.hub.reserving)
+	ctx, cancel, err := q.client.beginReserve(ctx, n, wait)
 	if err != nil {
 		return nil, inOperation(operation, err, OutcomeNotSent)
 	}
@@ -88,15 +73,48 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 	}
 	if len(leases) > 0 {
 		q.feed.inquire(ctx)
-		q.feed.clock(leases)
-		for _, l := range leases {
-			l.queue = q
-			if l.Expires.IsZero() { // the consumer may not be asked about: the queue's option has to do
-				l.Expires = l.received.Add(q.cfg.AckWait)
-			}
-		}
+		q.own(leases)
 	}
 	return leases, nil
+}
+
+// own makes leases those of this queue, after its feed has inquired.
+func (q *Queue) own(leases []*Lease) {
+	q.feed.clock(leases)
+	for _, l := range leases {
+		l.queue = q
+		if l.Expires.IsZero() { // the consumer may not be asked about: the queue's option has to do
+			l.Expires = l.received.Add(q.cfg.AckWait)
+		}
+	}
+}
+
+// beginReserve is begin for calls that take tasks, after a look at what they ask for.
+func (c *Client) beginReserve(ctx context.Context, n int, wait time.Duration) (context.Context, func(), error) {
+	switch {
+	case n < 1 || n > MaxReserve:
+		return nil, nil, configError("n is %d: it must be from 1 to %d", n, MaxReserve)
+	case wait < 0:
+		return nil, nil, configError("wait is %s: it must not be negative", wait)
+	}
+	stop := func() {}
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, stop = context.WithTimeout(ctx, wait+c.cfg.Timeout)
+	}
+	if deadline, _ := ctx.Deadline(); wait > 0 && wait >= time.Until(deadline) && ctx.Err() == nil {
+		stop()
+		return nil, nil, configError("wait is %s: it must be shorter than the deadline, which is in %s",
+			wait, time.Until(deadline).Round(time.Millisecond))
+	}
+	ctx, cancel, err := c.begin(ctx, c.hub.reserving)
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return ctx, func() {
+		cancel()
+		stop()
+	}, nil
 }
 
 // reserve joins the feed's waiters until they have got what the call wants. Tasks that came too late for their call are
@@ -230,7 +248,17 @@ func (f *feed) refused(ctx context.Context, status pullStatus) error {
 	case status.is("503"), status.says("Consumer Deleted"), status.says("Consumer is push based"):
 		return f.exists(ctx)
 	}
+	return refusedPull(status)
+}
+
+func refusedPull(status pullStatus) *Error {
 	return newError(CodeServer, OutcomeRejected, "the server refused the pull: %s %s", status.code, status.description)
+}
+
+func tooManyPulls() *Error {
+	e := newError(CodeBusy, OutcomeNotSent, "the consumer already has as many pulls waiting as its max_waiting allows")
+	e.RetryAfter = jittered(time.Second)
+	return e
 }
 
 // overdueReserve is the error of a call whose context ended, after what the server last answered.
@@ -239,10 +267,7 @@ func overdueReserve(ctx context.Context, s *session, last pullStatus) *Error {
 	case ctx.Err() != context.DeadlineExceeded, last.code == "":
 		return s.overdue(ctx)
 	case last.says("Exceeded MaxWaiting"):
-		return &Error{
-			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: jittered(time.Second),
-			Message: "the consumer already has as many pulls waiting as its max_waiting allows",
-		}
+		return tooManyPulls()
 	}
 	return newError(CodeQueueUnavailable, OutcomeUnknown, "the queue had no leader until the deadline (%s %s)", last.code, last.description)
 }

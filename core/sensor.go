@@ -2,6 +2,7 @@ package natslease
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -12,12 +13,13 @@ import (
 type sensor struct {
 	session *session
 	feed    *feed
+	made    time.Time
 	subs    []*nats.Subscription
 }
 
 // newSensor subscribes; nil when that is not possible.
 func newSensor(s *session, f *feed, subjects []string) *sensor {
-	n := &sensor{session: s, feed: f}
+	n := &sensor{session: s, feed: f, made: time.Now()}
 	for _, subject := range subjects {
 		sub, err := s.nc.ChanSubscribe(subject, s.arrivals)
 		if err != nil {
@@ -48,14 +50,17 @@ func (n *sensor) end() {
 	}
 }
 
-// dispatchSensed tells the feed whose subject a message was published to.
-func (s *session) dispatchSensed(sub *nats.Subscription) {
+// dispatchOther tells the feed whose subject a message was published to, or the glance that it answers.
+func (s *session) dispatchOther(m *nats.Msg) {
 	s.mu.Lock()
-	n := s.sensors[sub]
+	n, g := s.sensors[m.Sub], s.glances[m.Sub]
 	s.mu.Unlock()
-	if n != nil {
+	switch {
+	case n != nil:
 		n.end()
 		n.feed.heard(n)
+	case g != nil:
+		g.arrived(m)
 	}
 }
 
@@ -76,8 +81,16 @@ func (s *session) sensorDenied(subject string) bool {
 	return len(denied) > 0
 }
 
-// sync returns when everything that the server sent before it answered a PING has been dispatched.
+// hearLag is how long after it has confirmed a publish a server may take to send it to those who listen: it does both at
+// the same time, and in a cluster another server has to be told first.
+const hearLag = 2 * time.Millisecond
+
+// sync returns when everything has been dispatched that the server sent until hearLag from now.
 func (s *session) sync(ctx context.Context) error {
+	if !sleep(ctx, hearLag) {
+		<-ctx.Done() // or nearly so
+		return s.overdue(ctx)
+	}
 	if err := s.ping(ctx); err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type session struct {
 	nextID    uint64
 	cause     *Error // why the session ended; set once
 	sensors   map[*nats.Subscription]*sensor
+	glances   map[*nats.Subscription]*glance
 	marks     map[*nats.Msg]chan struct{} // see sync
 
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
@@ -68,6 +69,7 @@ func newSession(h *hub, f *flight) *session {
 		ended:     make(chan struct{}),
 		gone:      make(chan struct{}),
 		sensors:   make(map[*nats.Subscription]*sensor),
+		glances:   make(map[*nats.Subscription]*glance),
 		marks:     make(map[*nats.Msg]chan struct{}),
 	}
 	s.syncs.spacing = syncSpacing

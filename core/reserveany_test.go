@@ -1,0 +1,451 @@
+package natslease_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"github.com/RolnickLab/natslease/core"
+	"github.com/RolnickLab/natslease/core/internal/natstest"
+)
+
+// many is a client with many empty queues: job_0, job_1, ...
+func many(t testing.TB, n int) (bundle, []*natslease.Queue) {
+	t.Helper()
+	s := natstest.Start(t)
+	b := bundle{server: s, client: connectTo(t, s.URL()), js: natstest.JetStream(t, s.URL())}
+	return b, jobs(t, b.client, n, natslease.QueueConfig{})
+}
+
+// jobs makes the queues job_0, job_1, ...
+func jobs(t testing.TB, c *natslease.Client, n int, cfg natslease.QueueConfig) []*natslease.Queue {
+	t.Helper()
+	queues := make([]*natslease.Queue, n)
+	var wg sync.WaitGroup
+	for k := range 8 {
+		wg.Go(func() {
+			for i := k; i < n; i += 8 {
+				cfg := cfg
+				cfg.Stream, cfg.Storage = fmt.Sprint("job_", i), "memory"
+				q, err := c.Queue(cfg)
+				if err == nil {
+					_, err = q.Ensure(within(t, patience), natslease.ConflictError)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				queues[i] = q
+			}
+		})
+	}
+	wg.Wait()
+	return queues
+}
+
+// strangers are the same queues for a process that knows nothing of them.
+func strangers(t testing.TB, url string, queues []*natslease.Queue) (*natslease.Client, []*natslease.Queue) {
+	t.Helper()
+	c := connectTo(t, url)
+	same := make([]*natslease.Queue, len(queues))
+	for i, q := range queues {
+		same[i] = named(t, c, natslease.QueueConfig{Stream: q.Config().Stream})
+	}
+	return c, same
+}
+
+func reserveAny(t testing.TB, c *natslease.Client, queues []*natslease.Queue, n int, wait time.Duration) natslease.AnyReport {
+	t.Helper()
+	report, err := c.ReserveAny(within(t, patience), queues, n, wait)
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(report.Leases), n)
+	require.Equal(t, len(report.Leases) == 0, report.RetryAfter > 0)
+	return report
+}
+
+// takeAny takes exactly n, in as few calls as the server's speed allows.
+func takeAny(t testing.TB, c *natslease.Client, queues []*natslease.Queue, n int) []*natslease.Lease {
+	t.Helper()
+	var leases []*natslease.Lease
+	for len(leases) < n {
+		report := reserveAny(t, c, queues, n-len(leases), 0)
+		require.NotEmpty(t, report.Leases, "%d of %d", len(leases), n)
+		require.Empty(t, report.Missing)
+		require.Empty(t, report.Errors)
+		leases = append(leases, report.Leases...)
+	}
+	return leases
+}
+
+func TestReserveAnyTakesFromThoseThatHaveTasks(t *testing.T) {
+	t.Parallel()
+	b, queues := many(t, 100)
+	for _, i := range []int{3, 50, 99} {
+		publish(t, queues[i], 10)
+	}
+	for _, who := range []string{"who made them", "a stranger"} {
+		c, queues := b.client, queues
+		if who == "a stranger" {
+			c, queues = strangers(t, b.server.URL(), queues)
+		}
+		of := make(map[string]int)
+		for _, l := range takeAny(t, c, queues, 15) {
+			of[l.Queue().Config().Stream]++
+			require.Equal(t, l.Subject, l.Queue().Config().Subject)
+			require.WithinDuration(t, time.Now().Add(time.Minute), l.Expires, 5*time.Second)
+			require.NoError(t, l.Ack(within(t, patience)))
+		}
+		require.Subset(t, []string{"job_3", "job_50", "job_99"}, slices.Collect(maps.Keys(of)), who)
+	}
+	require.Empty(t, reserveAny(t, b.client, queues, 15, 0).Leases)
+	for _, i := range []int{3, 50, 99} {
+		publish(t, queues[i], 10)
+	}
+	takeAny(t, b.client, queues, 30)
+}
+
+// Never more than was asked for is taken, by however many takers, and everything once.
+func TestReserveAnyTakesNoMoreThanAsked(t *testing.T) {
+	t.Parallel()
+	const jobs, tasks, takers = 40, 25, 8
+	b, queues := many(t, jobs)
+	for _, q := range queues {
+		publish(t, q, tasks)
+	}
+	var mu sync.Mutex
+	taken := make(map[string]int)
+	var wg sync.WaitGroup
+	for i := range takers {
+		wg.Go(func() {
+			for {
+				n := 1 + i*3
+				report, err := b.client.ReserveAny(within(t, patience), queues, n, 0)
+				if err != nil || len(report.Leases) > n {
+					t.Errorf("%d leases of %d, %v", len(report.Leases), n, err)
+					return
+				}
+				if len(report.Leases) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, l := range report.Leases {
+					taken[fmt.Sprint(l.Subject, " ", string(l.Data))]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, taken, jobs*tasks)
+	for task, times := range taken {
+		require.Equal(t, 1, times, task)
+	}
+}
+
+// Those that have tasks take turns, and the others are not forgotten meanwhile.
+func TestReserveAnyStarvesNone(t *testing.T) {
+	t.Parallel()
+	b, queues := many(t, 60)
+	publish(t, queues[0], 500)
+	publish(t, queues[1], 500)
+	of := make(map[string]int)
+	call := func() {
+		for _, l := range reserveAny(t, b.client, queues, 1, 0).Leases {
+			of[l.Queue().Config().Stream]++
+		}
+	}
+	for range 40 {
+		call()
+	}
+	require.InDelta(t, 20, of["job_0"], 2)
+	require.InDelta(t, 20, of["job_1"], 2)
+	publish(t, queues[59], 1)
+	calls := 0
+	for started := time.Now(); of["job_59"] == 0 && time.Since(started) < 2*time.Second; calls++ {
+		call()
+	}
+	require.Equal(t, 1, of["job_59"], "after %d calls", calls)
+}
+
+// What is wrong with some queues does not fail the others.
+func TestReserveAnyReportsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.Users(
+		&server.User{Username: "all", Password: "p"},
+		&server.User{Username: "some", Password: "p", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Deny: []string{"$JS.API.CONSUMER.MSG.NEXT.job_3.>"}},
+		}},
+	))
+	all := newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "all", Password: "p"})
+	queues := jobs(t, all, 6, natslease.QueueConfig{MaxAckPending: 1})
+	_, err := queues[1].Delete(within(t, patience))
+	require.NoError(t, err)
+	publish(t, queues[2], 2)
+	reserve(t, queues[2], 1)
+	publish(t, queues[3], 1)
+	c := newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "some", Password: "p"})
+	for i, q := range queues {
+		queues[i] = named(t, c, natslease.QueueConfig{Stream: q.Config().Stream})
+	}
+	wrong := func(report natslease.AnyReport) {
+		t.Helper()
+		require.Equal(t, []*natslease.Queue{queues[1]}, report.Missing)
+		require.Len(t, report.Errors, 2)
+		requireCode(t, report.Errors[queues[2]], natslease.CodeSaturated, natslease.OutcomeRejected)
+		requireCode(t, report.Errors[queues[3]], natslease.CodePermissionDenied, natslease.OutcomeRejected)
+	}
+	for range 3 {
+		started := time.Now()
+		report := reserveAny(t, c, queues, 5, 0)
+		require.Empty(t, report.Leases)
+		wrong(report)
+		require.Less(t, time.Since(started), time.Second)
+	}
+	info, err := all.Queue(natslease.QueueConfig{Stream: "job_2"})
+	require.NoError(t, err)
+	left, err := info.Info(within(t, patience))
+	require.NoError(t, err)
+	require.Zero(t, left.NumWaiting, "it leaves no pull at a saturated consumer")
+
+	publish(t, queues[4], 2)
+	report := reserveAny(t, c, queues, 5, 0)
+	require.Len(t, report.Leases, 1) // of max_ack_pending 1
+	require.NoError(t, report.Leases[0].Ack(within(t, patience)))
+
+	// An error only if every queue failed.
+	report, err = c.ReserveAny(within(t, patience), queues[1:4], 5, 0)
+	requireCode(t, err, natslease.CodeSaturated, natslease.OutcomeRejected)
+	wrong(report)
+	started := time.Now()
+	report, err = c.ReserveAny(within(t, patience), queues[1:2], 5, 5*time.Second)
+	requireCode(t, err, natslease.CodeQueueNotFound, natslease.OutcomeRejected)
+	require.Len(t, report.Missing, 1)
+	require.Less(t, time.Since(started), 2*time.Second, "waiting for it is of no use")
+}
+
+// An own settlement ends saturation at once.
+func TestReserveAnyAfterSaturation(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	c := connectTo(t, s.URL())
+	queues := jobs(t, c, 2, natslease.QueueConfig{MaxAckPending: 1})
+	publish(t, queues[0], 4)
+	for range 3 {
+		leases := reserveAny(t, c, queues, 5, 0).Leases
+		require.Len(t, leases, 1)
+		report := reserveAny(t, c, queues, 5, 0)
+		require.Empty(t, report.Leases)
+		require.Len(t, report.Errors, 1)
+		require.NoError(t, leases[0].Ack(within(t, patience)))
+	}
+}
+
+// Empty is never untrue: what was published, anywhere, before the call is found by it.
+func TestReserveAnyEmptyIsNeverUntrue(t *testing.T) {
+	t.Parallel()
+	b, queues := many(t, 30)
+	ctx := within(t, 2*patience)
+	for i := range 300 {
+		for range i % 4 {
+			require.Empty(t, reserveAny(t, b.client, queues, 3, 0).Leases)
+		}
+		subject := fmt.Sprint("job_", i*7%len(queues))
+		_, err := b.js.Publish(ctx, subject, fmt.Append(nil, i))
+		require.NoError(t, err)
+		leases := reserveAny(t, b.client, queues, 3, 0).Leases
+		require.Len(t, leases, 1, "round %d", i)
+		require.Equal(t, subject, leases[0].Subject)
+		if i%5 == 0 { // own naks are found at once too
+			require.NoError(t, leases[0].Nak(ctx, 0))
+			leases = reserveAny(t, b.client, queues, 3, 0).Leases
+			require.Len(t, leases, 1, "round %d", i)
+		}
+		require.NoError(t, leases[0].Ack(ctx))
+	}
+}
+
+// The first task of any of the queues ends the wait: at once where it is listened for, else with the next pass.
+func TestReserveAnyWaits(t *testing.T) {
+	t.Parallel()
+	b, queues := many(t, 50)
+	c, queues := strangers(t, b.server.URL(), queues)
+	for i := range 10 {
+		published := make(chan time.Time, 1)
+		time.AfterFunc(50*time.Millisecond, func() {
+			published <- time.Now()
+			_, err := b.js.Publish(within(t, patience), fmt.Sprint("job_", i*5), nil)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		leases := reserveAny(t, c, queues, 3, 10*time.Second).Leases
+		require.Len(t, leases, 1)
+		longest := 50 * time.Millisecond
+		if i < 4 { // it does not yet listen to all
+			longest = 500 * time.Millisecond
+		}
+		require.Less(t, time.Since(<-published), longest, "round %d", i)
+		require.NoError(t, leases[0].Ack(within(t, patience)))
+	}
+	started := time.Now()
+	require.Empty(t, reserveAny(t, c, queues, 3, 600*time.Millisecond).Leases)
+	require.InDelta(t, 600, time.Since(started).Milliseconds(), 100)
+}
+
+// Tasks that come back because their holder vanished are found by the passes.
+func TestReserveAnyFindsRedeliveries(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	c := connectTo(t, s.URL())
+	queues := jobs(t, c, 20, natslease.QueueConfig{AckWait: time.Second})
+	publish(t, queues[7], 1)
+	elsewhere, same := strangers(t, s.URL(), queues)
+	held := reserveAny(t, elsewhere, same, 1, 0).Leases[0]
+	leases := reserveAny(t, c, queues, 1, 5*time.Second).Leases
+	require.Len(t, leases, 1)
+	require.Equal(t, 2, leases[0].Attempt)
+	require.WithinDuration(t, held.Expires, time.Now(), 800*time.Millisecond)
+}
+
+func TestReserveAnyCancelledGivesBack(t *testing.T) {
+	t.Parallel()
+	b, queues := many(t, 20)
+	for range 50 {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		var leases []*natslease.Lease
+		go func() {
+			defer close(ended)
+			report, err := b.client.ReserveAny(ctx, queues, 5, 5*time.Second)
+			leases = report.Leases
+			if err != nil && natslease.CodeOf(err) != natslease.CodeCanceled {
+				t.Error(err)
+			}
+		}()
+		_, err := b.js.Publish(within(t, patience), "job_5", nil)
+		require.NoError(t, err)
+		cancel()
+		<-ended
+		if len(leases) == 0 {
+			leases = reserveAny(t, b.client, queues, 5, 2*time.Second).Leases
+		}
+		require.Len(t, leases, 1)
+		require.Equal(t, 1, leases[0].Attempt)
+		require.NoError(t, leases[0].Ack(within(t, patience)))
+	}
+}
+
+// A flood of calls costs the server one look at each queue per interval.
+func TestReserveAnyFloodStaysSmall(t *testing.T) {
+	t.Parallel()
+	const jobs = 40
+	b, queues := many(t, jobs)
+	reserveAny(t, b.client, queues, 5, 0)
+	pulls := pullCounter(t, b.server.URL())
+	started := time.Now()
+	var answers atomic.Int64
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for time.Since(started) < 2*time.Second {
+				report, err := b.client.ReserveAny(within(t, patience), queues, 5, 0)
+				if err != nil || len(report.Leases) > 0 {
+					t.Errorf("%d leases, %v", len(report.Leases), err)
+					return
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, pulls.Load(), jobs*(int64(time.Since(started)/(250*time.Millisecond))+2))
+	require.Positive(t, pulls.Load())
+	t.Logf("%d answers, %d looks", answers.Load(), pulls.Load())
+}
+
+func TestReserveAnyKeepsItsDeadline(t *testing.T) {
+	t.Parallel()
+	p := natstest.StartProcess(t, natstest.Newest)
+	c := newClient(t, natslease.Config{Servers: []string{p.URL()}, SilenceTimeout: time.Minute})
+	queues := jobs(t, c, 200, natslease.QueueConfig{})
+	p.Freeze()
+	defer p.Thaw()
+	var late natstest.Lateness
+	for _, wait := range []time.Duration{0, 100 * time.Millisecond} {
+		late.Measure(time.Now().Add(300*time.Millisecond), func() {
+			_, err := c.ReserveAny(within(t, 300*time.Millisecond), queues, 64, wait)
+			requireCode(t, err, natslease.CodeDeadline, natslease.OutcomeUnknown)
+		})
+	}
+	late.Assert(t)
+}
+
+func TestReserveAnyRefusesBadInput(t *testing.T) {
+	t.Parallel()
+	p := natstest.DeafPort(t)
+	c, other := connectTo(t, p.URL()), connectTo(t, p.URL())
+	q := named(t, c, natslease.QueueConfig{})
+	for _, call := range []struct {
+		queues []*natslease.Queue
+		n      int
+		wait   time.Duration
+	}{
+		{nil, 1, 0},
+		{[]*natslease.Queue{nil}, 1, 0},
+		{[]*natslease.Queue{q, named(t, other, natslease.QueueConfig{})}, 1, 0},
+		{[]*natslease.Queue{q}, 0, 0},
+		{[]*natslease.Queue{q}, natslease.MaxReserve + 1, 0},
+		{[]*natslease.Queue{q}, 1, -1},
+		{[]*natslease.Queue{q}, 1, 2 * patience},
+	} {
+		_, err := c.ReserveAny(within(t, patience), call.queues, call.n, call.wait)
+		requireCode(t, err, natslease.CodeConfig, natslease.OutcomeRejected)
+	}
+	require.Zero(t, p.Connections())
+}
+
+// Hundreds of queues: the times that are aimed at (10 ms, and three times a reserve of 64) are the machine's affair; what
+// is checked is only that they are not of another order.
+func TestReserveAnyOfHundreds(t *testing.T) {
+	t.Parallel()
+	p := natstest.StartProcess(t, natstest.Newest)
+	maker := connectTo(t, p.URL())
+	made := jobs(t, maker, 500, natslease.QueueConfig{MaxAckPending: 10_000})
+	const rounds = 20
+	for _, i := range []int{10, 250, 490} {
+		publish(t, made[i], 64*2*rounds)
+	}
+	c, queues := strangers(t, p.URL(), made)
+	_, err := c.Ping(within(t, patience))
+	require.NoError(t, err)
+	timed := func(call func()) time.Duration {
+		started := time.Now()
+		call()
+		return time.Since(started)
+	}
+	cold := timed(func() { require.NotEmpty(t, reserveAny(t, c, queues, 64, 0).Leases) })
+	var warm, one []time.Duration
+	for range rounds {
+		warm = append(warm, timed(func() { require.NotEmpty(t, reserveAny(t, c, queues, 64, 0).Leases) }))
+		one = append(one, timed(func() {
+			leases, err := queues[10].Reserve(within(t, patience), 64, 0)
+			require.NoError(t, err)
+			require.NotEmpty(t, leases)
+		}))
+	}
+	t.Logf("cold %s, warm %s, reserve %s", cold, median(warm), median(one))
+	require.Less(t, cold, time.Second)
+	require.Less(t, median(warm), 100*time.Millisecond)
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
