@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/RolnickLab/natslease/core"
@@ -189,4 +190,25 @@ func TestPromise6KeepLate(t *testing.T) {
 	time.Sleep(time.Until(l.Expires) + 300*time.Millisecond)
 	requireEmpty(t, b.queue)
 	require.Equal(t, natslease.Settled, ack(within(t, patience), b.queue, l.AckSubject).Status)
+}
+
+// A lease of which it is known when it runs out is extended only when that comes near; one of which it is not, at once.
+func TestPromise6KeepAsksNoMoreThanNeeded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{AckWait: 3 * time.Second})
+	extensions := make(chan *nats.Msg, 10)
+	nc := natstest.Connect(t, b.server.URL())
+	_, err := nc.ChanSubscribe("$JS.ACK.jobs.>", extensions)
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	publish(t, b.queue, 2)
+	leases := reserve(t, b.queue, 2)
+	started := time.Now()
+	require.NoError(t, leases[0].Keep(time.Minute))
+	require.NoError(t, b.queue.Keep(leases[1].AckSubject, time.Minute))
+	m := <-extensions
+	require.Equal(t, leases[1].AckSubject, m.Subject)
+	require.Less(t, time.Since(started), 500*time.Millisecond)
+	<-extensions
+	require.Greater(t, time.Since(started), 700*time.Millisecond)
 }

@@ -270,3 +270,31 @@ func TestPromise7ErrorsOfTheCallersContext(t *testing.T) {
 	var timeout interface{ Timeout() bool }
 	require.True(t, errors.As(err, &timeout) && timeout.Timeout())
 }
+
+// A caller who cancels during a pause between two tries gets his own word back, not what the tries had failed with.
+func TestPromise7ErrorsOfACancelledPause(t *testing.T) {
+	t.Parallel()
+	c := connectTo(t, natstest.Start(t, natstest.WithoutJetStream()).URL())
+	q := named(t, c, natslease.QueueConfig{})
+	_, err := c.Ping(within(t, patience))
+	require.NoError(t, err)
+	for name, call := range map[string]func(ctx context.Context) error{
+		"info":    func(ctx context.Context) error { _, err := q.Info(ctx); return err },
+		"reserve": func(ctx context.Context) error { _, err := q.Reserve(ctx, 1, time.Second); return err },
+		"publish": func(ctx context.Context) error {
+			report, err := q.Publish(ctx, []natslease.Message{{}})
+			if err != nil {
+				return err
+			}
+			return report.Results[0].Err
+		},
+		"ack": func(ctx context.Context) error {
+			return ack(ctx, q, "$JS.ACK.jobs.jobs.1.1.1.1700000000000000000.0").Err
+		},
+	} {
+		ctx, cancel := context.WithCancel(within(t, patience))
+		time.AfterFunc(50*time.Millisecond, cancel)
+		err := call(ctx)
+		require.Equal(t, natslease.CodeCanceled, natslease.CodeOf(err), "%s: %v", name, err)
+	}
+}
