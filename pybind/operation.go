@@ -29,7 +29,7 @@ type call struct {
 // work is the body of an operation: it returns an answer, and what to do should nobody take it.
 type work func(ctx context.Context) (answer []byte, undo func())
 
-// repeatable is the body of an operation that can be done again when it ran out of time: open says that more time may
+// repeatable is the body of an operation that can be done again after it was interrupted: open says that more time may
 // change its answer.
 type repeatable func(ctx context.Context) (answer []byte, undo func(), open bool)
 
@@ -40,10 +40,14 @@ func runHere(c call, do repeatable) []byte {
 	if c.slice <= 0 {
 		return run(c, once(do))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(min(c.timeout, c.slice)))
+	whole, cancelWhole := context.WithTimeout(context.Background(), time.Duration(c.timeout))
+	defer cancelWhole()
+	// The operation knows the deadline that it really has, and is interrupted earlier.
+	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
+	defer time.AfterFunc(time.Duration(c.slice), cancel).Stop()
 	answer, undo, open := do(ctx)
-	if !open || ctx.Err() == nil || c.timeout <= c.slice {
+	if !open || ctx.Err() == nil || whole.Err() != nil {
 		o := &operation{cancel: cancel, done: closed, finished: true, answer: answer, undo: undo}
 		return o.answerWithin(c.ticket, 0)
 	}

@@ -28,8 +28,9 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 		return encodeError(unknownHandle("queue", queue))
 	}
 	c := call{ticket, timeout, slice, notifier}
+	until := time.Now().Add(time.Duration(wait))
 	reserve := func(ctx context.Context) ([]byte, func(), bool) {
-		leases, err := q.Reserve(ctx, int(n), time.Duration(wait))
+		leases, err := q.Reserve(ctx, int(n), max(time.Until(until), min(time.Duration(wait), 0)))
 		switch {
 		case err != nil:
 			return encodeError(err), nil, true
@@ -37,9 +38,6 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 			return encodeLeases(nil, q.RetryAfter(), readClock()), nil, false
 		}
 		return encodeLeases(leases, 0, readClock()), func() { giveBack(q, leases) }, false
-	}
-	if wait > 0 {
-		return run(c, once(reserve))
 	}
 	return runHere(c, reserve)
 }
