@@ -252,7 +252,11 @@ func (c *anyCall) survey(now time.Time) view {
 		case hasTasks:
 			if q.tries < anyTries {
 				ready = append(ready, q)
+				continue
 			}
+			q.failure = newError(CodeQueueUnavailable, OutcomeNotSent, "the queue has tasks and gave none")
+			v.failed++
+			v.passing = true
 		case unseen:
 			v.unseen = append(v.unseen, q.feed)
 			if learned < anyLearned && q.feed.known().learned.IsZero() {
@@ -265,7 +269,7 @@ func (c *anyCall) survey(now time.Time) view {
 			v.remembered++
 		case refused:
 			v.failed++
-			v.passing = v.passing || failure.RetryAfter > 0 || failure.Code == CodeQueueUnavailable
+			v.passing = v.passing || passing(failure)
 		case puzzling:
 			c.puzzle(q, &v)
 		case seemsEmpty:
@@ -287,8 +291,9 @@ func (c *anyCall) puzzle(q *anyQueue, v *view) {
 	case q.tries < anyTries:
 		v.puzzling = append(v.puzzling, q)
 	default:
-		q.failure = noLeader()
+		q.failure = newError(CodeQueueUnavailable, OutcomeNotSent, "the queue has no leader")
 		v.failed++
+		v.passing = true
 	}
 }
 

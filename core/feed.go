@@ -228,6 +228,9 @@ func (f *feed) learn(ctx context.Context, info *consumerInfo) {
 		}
 	}
 	f.mu.Lock()
+	if f.sight.refusal != nil && f.sight.refusal.Code == CodeQueueNotFound {
+		f.sight.refusal = nil
+	}
 	f.facts = consumerFacts{
 		learned: time.Now(), ackWait: c.AckWait, maxDeliver: c.MaxDeliver, maxAckPending: c.MaxAckPending, subjects: subjects,
 	}

@@ -228,6 +228,13 @@ func TestReserveAnyReportsWhatIsWrong(t *testing.T) {
 	requireCode(t, err, natslease.CodeQueueNotFound, natslease.OutcomeRejected)
 	require.Len(t, report.Missing, 1)
 	require.Less(t, time.Since(started), 2*time.Second, "waiting for it is of no use")
+	// A queue that is made again is seen: at once by who made it.
+	_, err = named(t, all, natslease.QueueConfig{Stream: "job_1"}).Ensure(within(t, patience), natslease.ConflictError)
+	require.NoError(t, err)
+	_, err = queues[1].Ensure(within(t, patience), natslease.ConflictError)
+	require.NoError(t, err)
+	report = reserveAny(t, c, queues, 5, 0)
+	require.Empty(t, report.Missing)
 }
 
 // An own settlement ends saturation at once.

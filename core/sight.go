@@ -76,7 +76,16 @@ func (f *feed) see(at look, ready bool, status pullStatus) {
 func (f *feed) refuse(err *Error) {
 	f.sight.ready, f.sight.refusal = false, err
 	f.sight.lapses = time.Now().Add(pacingInterval)
+	if !passing(err) {
+		f.sight.lapses = time.Now().Add(lastingRefusal)
+	}
 }
+
+// lastingRefusal is for how long it is believed that a queue does not exist, or may not be taken from.
+const lastingRefusal = time.Second
+
+// passing tells whether a queue may serve again soon.
+func passing(err *Error) bool { return err.RetryAfter > 0 || err.Code == CodeQueueUnavailable }
 
 // hint notes that there is a task; f.mu is held.
 func (f *feed) hint() {
