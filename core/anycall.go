@@ -304,9 +304,7 @@ func (c *anyCall) take(ready []*anyQueue, free int, v *view) {
 	}
 	turns := make(map[*anyQueue]uint64, len(ready))
 	for _, q := range ready {
-		q.feed.mu.Lock()
-		turns[q] = q.feed.sight.turn
-		q.feed.mu.Unlock()
+		turns[q] = q.feed.turn()
 	}
 	slices.SortStableFunc(ready, func(a, b *anyQueue) int { return cmp.Compare(turns[a], turns[b]) })
 	for i, q := range ready {

@@ -1,7 +1,9 @@
 package natslease
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -97,11 +99,19 @@ func (c *anyCall) giveBack() {
 	c.taken = nil
 }
 
-// stroll looks at a few queues on behalf of the next calls, so that none is forgotten while others have enough.
+// stroll looks at a few queues on behalf of the next calls, so that none is forgotten while others have enough: half of
+// them such as had tasks not long ago.
 func (c *anyCall) stroll(unseen []*feed) {
 	if len(unseen) > anyStroll {
 		first := int(c.hub.turns.Add(1) % uint64(len(unseen)))
-		unseen = append(unseen[first:], unseen[:first]...)[:anyStroll]
+		unseen = slices.Concat(unseen[first:], unseen[:first])
+		turns := make(map[*feed]uint64, len(unseen))
+		for _, f := range unseen {
+			turns[f] = f.turn()
+		}
+		head := slices.Clone(unseen)
+		slices.SortStableFunc(head, func(a, b *feed) int { return cmp.Compare(turns[b], turns[a]) })
+		unseen = append(head[:anyStroll/2], unseen[:anyStroll/2]...) // those that are there twice are asked once
 	}
 	_, _ = newGlance(c.session, unseen, func() {}) // it ends by itself; what keeps it from asking ends the session too
 }

@@ -137,6 +137,39 @@ func TestPromise11EmptyIsNeverUntrue(t *testing.T) {
 	others.Wait()
 }
 
+// Nor where the publisher, the queue and the taker are with different servers. (Of a replicated queue the consumer's
+// leader can learn of a task some time after the stream's leader has confirmed it: there nobody can promise that.)
+func TestPromise11EmptyIsNeverUntrueInACluster(t *testing.T) {
+	t.Parallel()
+	servers := natstest.StartCluster(t, 3)
+	ctx := within(t, 3*patience)
+	for k := range servers {
+		c := connectTo(t, servers[k].URL())
+		q := existing(t, c, natslease.QueueConfig{Stream: fmt.Sprint("jobs_", k)})
+		info, err := q.Info(ctx)
+		require.NoError(t, err)
+		js := natstest.JetStream(t, servers[(k+1)%len(servers)].URL())
+		for i := range 100 {
+			take := func() []*natslease.Lease {
+				if i%2 == 0 {
+					return reserveAny(t, c, []*natslease.Queue{q}, 1, 0).Leases
+				}
+				leases, err := q.Reserve(ctx, 1, 0)
+				require.NoError(t, err)
+				return leases
+			}
+			for range i % 4 {
+				require.Empty(t, take())
+			}
+			_, err := js.Publish(ctx, q.Config().Subject, nil)
+			require.NoError(t, err)
+			leases := take()
+			require.Len(t, leases, 1, "round %d, queue on %q, taker on node%d", i, info.Leader, k)
+			require.NoError(t, leases[0].Ack(ctx))
+		}
+	}
+}
+
 // A publish ends the pause for those who wait, at once.
 func TestPromise11APublishEndsThePause(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,13 @@ func (f *feed) reliable(at look) bool {
 	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(countLag))
 }
 
+// turn tells when ReserveAny last took from the queue, as a number that grows.
+func (f *feed) turn() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sight.turn
+}
+
 // beginLook has g ask the queue, unless another glance does.
 func (f *feed) beginLook(g *glance) bool {
 	f.mu.Lock()
