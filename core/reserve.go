@@ -23,6 +23,7 @@ type reservation struct {
 	status   *pullStatus // what the server last answered, when it was neither tasks nor "nothing"
 	err      *Error
 	wake     chan struct{}
+	doze     doze
 }
 
 func (r *reservation) signal() {
@@ -30,7 +31,10 @@ func (r *reservation) signal() {
 	case r.wake <- struct{}{}:
 	default:
 	}
+	r.doze.rouse()
 }
+
+func (r *reservation) signalled() bool { return len(r.wake) > 0 }
 
 // pullUntil is when a pull for this call has to expire: before the call's deadline, so that the server has let go of it
 // when the call returns.
@@ -184,19 +188,23 @@ func (f *feed) leave(r *reservation, err error) ([]*Lease, error) {
 
 // await returns when r has got something, or it is known that there is nothing (nil, too), or with what went wrong.
 func (f *feed) await(ctx context.Context, r *reservation) error {
-	timer := time.NewTimer(max(time.Until(r.until), shortestPull))
-	defer timer.Stop()
+	timer := lazyTimer{at: latest(r.until, time.Now().Add(shortestPull))}
+	defer timer.stop()
 	var last pullStatus
 	for {
-		select {
-		case <-r.wake:
-		case <-timer.C:
-			if f.lags(r) {
-				timer.Reset(pullLag)
-				continue
+		if r.doze.sleep(ctx, timer.at, r.signalled) {
+			<-r.wake
+		} else {
+			select {
+			case <-r.wake:
+			case <-timer.fires():
+				if f.lags(r) {
+					timer.reset(time.Now().Add(pullLag))
+					continue
+				}
+			case <-ctx.Done():
+				return overdueReserve(ctx, r.session, last)
 			}
-		case <-ctx.Done():
-			return overdueReserve(ctx, r.session, last)
 		}
 		f.mu.Lock()
 		done := len(r.got) == r.want || len(r.got) > 0 && r.finished
@@ -220,9 +228,42 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 			if known, err := f.nothing(ctx, r); known || err != nil {
 				return err
 			}
-			timer.Reset(max(time.Until(r.until), shortestPull))
+			timer.reset(latest(r.until, time.Now().Add(shortestPull)))
 		}
 	}
+}
+
+// lazyTimer is a timer that is made when somebody waits for it.
+type lazyTimer struct {
+	at    time.Time
+	timer *time.Timer
+}
+
+func (t *lazyTimer) fires() <-chan time.Time {
+	if t.timer == nil {
+		t.timer = time.NewTimer(time.Until(t.at))
+	}
+	return t.timer.C
+}
+
+func (t *lazyTimer) reset(at time.Time) {
+	t.at = at
+	if t.timer != nil {
+		t.timer.Reset(time.Until(at))
+	}
+}
+
+func (t *lazyTimer) stop() {
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // pullLag is for how long after its expiry a call waits for the server's word on its pull.

@@ -46,6 +46,10 @@ type session struct {
 	glances   map[*nats.Subscription]*glance
 	marks     map[*nats.Msg]chan struct{} // see sync
 
+	plain        bool  // no TLS and no WebSocket: see speak
+	maxPayload   int64 // of a message, headers included
+	spoken       atomic.Uint64
+	spokenBytes  atomic.Uint64
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
 	broken       atomic.Bool                 // nothing can be written any more: nats.go's reader is about to end the session
 	resting      atomic.Bool                 // the watch is in its long sleep
@@ -82,6 +86,7 @@ func newSession(h *hub, f *flight) *session {
 func (s *session) start(ctx context.Context, nc *nats.Conn, w *wire) error {
 	s.mu.Lock()
 	s.nc, s.wire = nc, w
+	s.plain, s.maxPayload = isPlain(nc), nc.MaxPayload()
 	cause := s.cause
 	s.mu.Unlock()
 	if cause == nil {
@@ -198,10 +203,12 @@ func (s *session) judge(err error) bool {
 	return true
 }
 
-// publish hands one message to nats.go. It does not block: see wire.
+// publish sends one message. It does not block: see wire.
 func (s *session) publish(subject, reply string, header nats.Header, data []byte) error {
 	var err error
-	if header == nil {
+	if s.plain {
+		err = s.speak(subject, reply, header, data)
+	} else if header == nil {
 		err = s.nc.PublishRequest(subject, reply, data)
 	} else {
 		err = s.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: header, Data: data})

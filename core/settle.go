@@ -239,6 +239,9 @@ func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) 
 		}
 	}
 	s.wire.uncork()
+	if c.doze.sleep(ctx, distant, c.isFinished) {
+		return true
+	}
 	select {
 	case <-c.finished:
 		return true
@@ -265,6 +268,19 @@ type settleCall struct {
 	left     int    // how many of them are true
 	unheard  []int  // nobody listened
 	finished chan struct{}
+	doze     doze
+}
+
+// distant is later than any call ends.
+var distant = time.Now().AddDate(100, 0, 0)
+
+func (c *settleCall) isFinished() bool {
+	select {
+	case <-c.finished:
+		return true
+	default:
+		return false
+	}
 }
 
 func (c *settleCall) begin(todo []int) {
@@ -288,6 +304,7 @@ func (c *settleCall) heard(i int) bool {
 	c.left--
 	if c.left == 0 {
 		close(c.finished)
+		c.doze.rouse()
 	}
 	return true
 }

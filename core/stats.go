@@ -50,7 +50,7 @@ func (c *Client) Stats() Stats {
 	st.ServerName = s.nc.ConnectedServerName()
 	st.ServerVersion = s.nc.ConnectedServerVersion()
 	traffic := s.nc.Stats()
-	st.InMessages, st.OutMessages = traffic.InMsgs, traffic.OutMsgs
-	st.InBytes, st.OutBytes = traffic.InBytes, traffic.OutBytes
+	st.InMessages, st.OutMessages = traffic.InMsgs, traffic.OutMsgs+s.spoken.Load()
+	st.InBytes, st.OutBytes = traffic.InBytes, traffic.OutBytes+s.spokenBytes.Load()
 	return st
 }

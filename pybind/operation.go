@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	natslease "github.com/RolnickLab/natslease/core"
 )
 
 // operation is one call of the core that is under way, or done and not yet taken.
@@ -40,20 +42,25 @@ func runHere(c call, do repeatable) []byte {
 	if c.slice <= 0 {
 		return run(c, once(do))
 	}
-	whole, cancelWhole := context.WithTimeout(context.Background(), time.Duration(c.timeout))
-	defer cancelWhole()
 	// The operation knows the deadline that it really has, and is interrupted earlier.
-	ctx, cancel := context.WithCancel(whole)
+	deadline := began.Add(time.Duration(c.timeout))
+	ctx, cancel := natslease.ThreadContext(deadline, earliest(deadline, began.Add(time.Duration(c.slice))))
 	defer cancel()
-	defer time.AfterFunc(time.Duration(c.slice), cancel).Stop()
 	answer, undo, open := do(ctx)
-	if !open || ctx.Err() == nil || whole.Err() != nil {
+	if !open || ctx.Err() == nil || !time.Now().Before(deadline) {
 		o := &operation{cancel: cancel, done: closed, finished: true, answer: answer, undo: undo}
 		return o.answerWithin(c.ticket, 0)
 	}
-	c.timeout = max(c.timeout-int64(time.Since(began)), 1)
+	c.timeout = max(int64(time.Until(deadline)), 1)
 	c.slice = 1
 	return run(c, once(do))
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func once(do repeatable) work {
