@@ -7,6 +7,7 @@ that order.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ from faces import Face, opened
 from natslease.testing import find_server
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_configure() -> None:
+    """Tests that run elsewhere find the same server."""
+    os.environ["NATSLEASE_NATS_SERVER"] = str(find_server())
 
 
 def pytest_report_header() -> str:
