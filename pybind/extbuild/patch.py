@@ -16,9 +16,7 @@ LIMITED_API = "0x030A0000"
 _PACKAGE_PREFIX = "pybind_"
 # What Python needs beside the package's own functions. The rest of gopy's exports (slices of every
 # basic type, a collector hook) would only be dead code in the shared object.
-_SUPPORT = frozenset(
-    {"NumHandles", "Slice_byte_from_bytes", "Slice_byte_to_bytes"}
-)
+_SUPPORT = frozenset({"NumHandles", "Slice_byte_from_bytes", "Slice_byte_to_bytes"})
 
 
 class PatchError(Exception):
