@@ -217,6 +217,38 @@ func TestPromise5NothingLostInPublish(t *testing.T) {
 	require.Equal(t, uint64(1), info.Messages)
 }
 
+// The connection is cut while the call waits for room, because as much is in flight as may be.
+func TestPromise5NothingLostInAFullWindow(t *testing.T) {
+	t.Parallel()
+	const messages = 6000
+	b := setup(t, natslease.QueueConfig{})
+	p := natstest.NewProxy(t, b.server.Addr())
+	c := newClient(t, natslease.Config{Servers: []string{p.URL()}, SilenceTimeout: time.Minute})
+	q := named(t, c, natslease.QueueConfig{})
+	_, err := c.Ping(within(t, patience))
+	require.NoError(t, err)
+	p.Pause(natstest.FromServer)
+	reports := make(chan natslease.PublishReport, 1)
+	go func() {
+		report, err := q.Publish(within(t, patience), make([]natslease.Message, messages))
+		if err != nil {
+			t.Error(err)
+		}
+		reports <- report
+	}()
+	stored := func() uint64 {
+		info, err := b.queue.Info(within(t, patience))
+		require.NoError(t, err)
+		return info.Messages
+	}
+	require.Eventually(t, func() bool { return stored() == 4096 }, patience, time.Millisecond)
+	p.Resume()
+	p.Cut()
+	report := <-reports
+	require.Equal(t, messages, report.Accepted()+report.Duplicates(), "%+v", report.Failed())
+	require.Equal(t, uint64(messages), stored())
+}
+
 // In the middle of many, with the connection cut again and again, every message that was reported accepted is there,
 // once, and every other has an error.
 func TestPromise5NothingLostInAWindow(t *testing.T) {
