@@ -42,6 +42,38 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 	return runHere(c, reserve)
 }
 
+// ReserveAny takes queues of the client and returns any.
+func ReserveAny(ticket, timeout, slice, notifier, client, n, wait int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	c, ok := clients.get(client)
+	if !ok {
+		return encodeError(unknownHandle("client", client))
+	}
+	asked, err := decodeQueues(body)
+	if err != nil {
+		return encodeError(err)
+	}
+	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+		report, err := c.ReserveAny(ctx, asked, int(n), time.Duration(wait))
+		if err != nil {
+			return encodeError(pythonNames(err)), nil
+		}
+		answer := encodeAny(report, asked, readClock())
+		if len(report.Leases) == 0 {
+			return answer, nil
+		}
+		return answer, func() {
+			byQueue := make(map[*natslease.Queue][]*natslease.Lease)
+			for _, l := range report.Leases {
+				byQueue[l.Queue()] = append(byQueue[l.Queue()], l)
+			}
+			for q, leases := range byQueue {
+				giveBack(q, leases)
+			}
+		}
+	})
+}
+
 func giveBack(q *natslease.Queue, leases []*natslease.Lease) {
 	ctx, cancel := context.WithTimeout(context.Background(), giveBackTimeout)
 	defer cancel()

@@ -19,6 +19,8 @@ package pybind
 //	numbers   as many as there are
 //	leases    n, clock, retry_after, then the columns seq, consumer_seq, attempt, pending, published, expires, then the
 //	          blob columns data, ack subject, id, subject, headers, then their bytes
+//	any       the length of what follows up to the next column, an answer of leases, then a column with the index of each
+//	          lease's queue in the request, and JSON: missing (indices), errors (by index)
 //	results   of settling: n, plain. Plain is 1 when every item is settled and not late, and nothing follows.
 //	          Else 0, the columns status (an index into statuses), late (0 or 1), expires, error (an index, or -1), and
 //	          a JSON array of errors
@@ -32,6 +34,7 @@ package pybind
 //	          reason of a term to the end
 //	returns   to release: n, the column expires, the blob columns ack subject, data, id, subject, headers, then their
 //	          bytes. Where only the ack subject is known, the others are empty
+//	queues    to reserve from: the column of their handles
 //	messages  to publish: n, the blob columns data, id, headers, then their bytes. An empty id means that one is made
 //	headers   as many as there are: the length of the name, the name, the length of the value, the value
 //
@@ -385,6 +388,47 @@ func decodeReturns(body []byte, now clock) ([]natslease.SettleItem, error) {
 		}
 	}
 	return items, r.end()
+}
+
+func encodeAny(report natslease.AnyReport, asked []*natslease.Queue, now clock) []byte {
+	leases := encodeLeases(report.Leases, report.RetryAfter, now)
+	// The same queue may have been asked for more than once.
+	index := make(map[*natslease.Queue]int64, len(asked))
+	for i, q := range asked {
+		index[q] = int64(i)
+	}
+	w := newWriter(9 + len(leases) + 8*len(report.Leases))
+	w.number(int64(len(leases)))
+	w.b = append(w.b, leases...)
+	for _, l := range report.Leases {
+		w.number(index[l.Queue()])
+	}
+	rest := struct {
+		Missing []int64             `json:"missing"`
+		Errors  map[int64]errorText `json:"errors"`
+	}{Errors: make(map[int64]errorText)}
+	for _, q := range report.Missing {
+		rest.Missing = append(rest.Missing, index[q])
+	}
+	for q, err := range report.Errors {
+		rest.Errors[index[q]] = describe(err)
+	}
+	w.b = append(w.b, mustMarshal(rest)...)
+	return w.b
+}
+
+func decodeQueues(body []byte) ([]*natslease.Queue, error) {
+	r := &reader{b: body}
+	asked := make([]*natslease.Queue, 0, len(body)/8)
+	for len(r.b) > 0 && r.err == nil {
+		handle := r.number()
+		q, ok := queues.get(handle)
+		if !ok && r.err == nil {
+			return nil, unknownHandle("queue", handle)
+		}
+		asked = append(asked, q)
+	}
+	return asked, r.err
 }
 
 // decodeMessages does not copy data: body must not change while they are in use.

@@ -36,7 +36,7 @@ from ._errors import (
     Superseded,
     Unavailable,
 )
-from ._lease import Lease, LeaseBatch
+from ._lease import AnyBatch, Lease, LeaseBatch
 from ._queue import Queue
 from ._types import (
     BreakerStats,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ._asyncio import AsyncClient, AsyncLease, AsyncQueue
 
 __all__ = [
+    "AnyBatch",
     "AsyncClient",
     "AsyncLease",
     "AsyncQueue",

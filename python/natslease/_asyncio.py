@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _wire
 from ._client import ClientBase
 from ._errors import Error
-from ._lease import LeaseBase, LeaseBatch, note
+from ._lease import AnyBatch, LeaseBase, LeaseBatch, note
 from ._native import Native
 from ._operation import Operation, Steps
 from ._queue import Consuming, QueueBase
@@ -303,6 +303,17 @@ class AsyncClient(ClientBase):
         """As ``Client.queue``. Nothing is sent, and nothing to be awaited."""
         options = {name: value for name, value in locals().items() if name != "self"}
         return self._queue(AsyncQueue, options)
+
+    async def reserve_any(
+        self,
+        queues: Iterable[AsyncQueue],
+        n: int = 1,
+        *,
+        wait: float = 0.0,
+        timeout: float | None = None,
+    ) -> AnyBatch[AsyncLease]:
+        """As ``Client.reserve_any``. When it is cancelled, its tasks are given back."""
+        return await run(self._reserve_any(queues, n, wait, timeout))
 
     async def ping(self, *, timeout: float | None = None) -> float:
         """As ``Client.ping``."""

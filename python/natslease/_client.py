@@ -6,27 +6,29 @@ import os
 import sys
 
 from . import _wire
-from ._errors import ClientClosed, ConfigError
+from ._errors import ClientClosed, ConfigError, from_description
+from ._lease import AnyBatch
 from ._native import native
 from ._operation import Operation, duration, run
-from ._queue import Queue
+from ._queue import Queue, QueueBase, check_reserve
 from ._types import BreakerStats, Stats
 from ._typing import TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
+    from ._lease import Lease, LeaseBase  # noqa: F401 (in a string)
     from ._native import Native
-    from ._queue import QueueBase  # noqa: F401 (in a string)
 
     # A secret, or a function that returns it.
     Secret = str | Callable[[], str]
 
 C = TypeVar("C", bound="ClientBase")
 Q = TypeVar("Q", bound="QueueBase[Any]")
+L = TypeVar("L", bound="LeaseBase[Any]")
 
 _FORGET_TIMEOUT = 5_000_000_000
 _DEFAULT_TIMEOUT = 5.0
@@ -250,9 +252,63 @@ class ClientBase:
                 raise ConfigError(f"{option}: is empty", outcome="rejected")
         return kind(self, checked)
 
+    def _limit(self, timeout: float | None, wait: int = 0) -> int:
+        """A call's time in nanoseconds."""
+        if timeout is None:
+            return wait + self._timeout
+        limit = duration("timeout", timeout)
+        if wait >= limit:
+            raise ConfigError(
+                f"wait: is {wait / 1e9:g} s: it must be shorter than the timeout, {timeout:g} s",
+                outcome="rejected",
+            )
+        return limit
+
+    def _reserve_any(
+        self, queues: Iterable[QueueBase[L]], n: int, wait: float, timeout: float | None
+    ) -> Operation[AnyBatch[L]]:
+        asked = list(queues)
+        for i, queue in enumerate(asked):
+            if not isinstance(queue, QueueBase):
+                raise TypeError(f"queues: item {i} is {type(queue).__name__}: give queues")
+        wait_ns = check_reserve(n, wait)
+        client = self._attach()
+        native = client.native
+        handles = [queue._attach().number for queue in asked]
+
+        def read(answer: bytes) -> AnyBatch[L]:
+            block, places, rest = _wire.read_any(answer)
+            batch = AnyBatch(
+                asked[place]._lease(block, i, asked[place]) for i, place in enumerate(places)
+            )
+            batch.retry_after = block.retry_after / 1e9
+            batch.missing = [asked[place] for place in rest["missing"] or ()]
+            batch.errors = {
+                asked[int(place)]: from_description(error)
+                for place, error in rest["errors"].items()
+            }
+            return batch
+
+        def give_back(answer: bytes) -> None:
+            by_queue: dict[QueueBase[L], list[L]] = {}
+            for lease in read(answer):
+                by_queue.setdefault(lease.queue, []).append(lease)
+            for queue, leases in by_queue.items():
+                queue._detach("release", leases)
+
+        return Operation(
+            native,
+            native.reserve_any,
+            (client.number, n, wait_ns),
+            self._limit(timeout, wait_ns),
+            read,
+            _wire.write_numbers(handles),
+            give_back,
+        )
+
     def _ping(self, timeout: float | None) -> Operation[float]:
         client = self._attach()
-        limit = self._timeout if timeout is None else duration("timeout", timeout)
+        limit = self._limit(timeout)
         return Operation(
             client.native,
             client.native.ping,
@@ -262,7 +318,7 @@ class ClientBase:
         )
 
     def _close(self, timeout: float | None) -> Operation[None] | None:
-        limit = self._timeout if timeout is None else duration("timeout", timeout)
+        limit = self._limit(timeout)
         handle, self._handle = self._handle, None
         if self._closed or handle is None or not handle.native.is_usable():
             self._closed = True
@@ -377,6 +433,33 @@ class Client(ClientBase):
         """
         options = {name: value for name, value in locals().items() if name != "self"}
         return self._queue(Queue, options)
+
+    def reserve_any(
+        self,
+        queues: Iterable[Queue],
+        n: int = 1,
+        *,
+        wait: float = 0.0,
+        timeout: float | None = None,
+    ) -> AnyBatch[Lease]:
+        """Takes up to n tasks from any of the queues, hundreds of which may be empty.
+
+        Queues that are known to have tasks share what is asked; the others are looked at in turn.
+
+        Args:
+            queues: queues of this client, or of one with the same options.
+            n: at most so many from all of them together, 1 to 10,000.
+            wait: seconds to wait for the first task of any of them.
+            timeout: seconds; left out, ``wait`` and the client's; else longer than ``wait``.
+
+        Returns:
+            A list of leases, each with its ``queue``. ``missing`` has the queues that do not exist,
+            ``errors`` what else is wrong with some. An empty list means that the others are empty.
+
+        Raises:
+            Error: as ``Queue.reserve``, when something is wrong with all of the queues.
+        """
+        return run(self._reserve_any(queues, n, wait, timeout))
 
     def ping(self, *, timeout: float | None = None) -> float:
         """Asks the server for a sign of life, and returns how long it took, in seconds.

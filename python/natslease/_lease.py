@@ -140,6 +140,20 @@ class LeaseBatch(list[L]):
     retry_after: float
 
 
+class AnyBatch(LeaseBatch[L]):
+    """The leases of one ``reserve_any``: a list, of which each lease knows its ``queue``.
+
+    Attributes:
+        missing: queues whose stream or consumer does not exist.
+        errors: what else is wrong, by queue.
+    """
+
+    __slots__ = ("errors", "missing")
+
+    missing: list[QueueBase[L]]
+    errors: dict[QueueBase[L], Error]
+
+
 class Lease(LeaseBase["Queue"]):
     """One delivery of one task to one taker. Until ``expires_at`` the task is nobody else's.
 

@@ -56,6 +56,7 @@ class Native:
         "purge",
         "release",
         "reserve",
+        "reserve_any",
         "settle",
         "sockets",
         "stats",
@@ -92,6 +93,7 @@ class Native:
         self.purge: Export = module.pybind_Purge
         self.release: Export = module.pybind_Release
         self.reserve: Export = module.pybind_Reserve
+        self.reserve_any: Export = module.pybind_ReserveAny
         self.settle: Export = module.pybind_Settle
         self.sockets: Export = module.pybind_Sockets
         self.stats: Export = module.pybind_Stats

@@ -91,15 +91,7 @@ class QueueBase(Generic[L]):
         return handle
 
     def _timeout(self, timeout: float | None, wait: int = 0) -> int:
-        if timeout is None:
-            return wait + self._client._timeout
-        limit = duration("timeout", timeout)
-        if wait >= limit:
-            raise ConfigError(
-                f"wait: is {wait / 1e9:g} s: it must be shorter than the timeout, {timeout:g} s",
-                outcome="rejected",
-            )
-        return limit
+        return self._client._limit(timeout, wait)
 
     # Each of the following describes one operation.
 
@@ -145,11 +137,7 @@ class QueueBase(Generic[L]):
         )
 
     def _reserve(self, n: int, wait: float, timeout: float | None) -> Operation[LeaseBatch[L]]:
-        if n.__class__ is not int:
-            raise TypeError(f"n: is {type(n).__name__}: give a whole number")
-        wait_ns = duration("wait", wait, zero=True) if wait else 0
-        if not -(1 << 62) < n < 1 << 62:
-            raise ConfigError(f"n: is {n}: it must be from 1 to 10000", outcome="rejected")
+        wait_ns = check_reserve(n, wait)
         queue = self._attach()
         native = queue.native
         return Operation(
@@ -337,6 +325,15 @@ class QueueBase(Generic[L]):
         for item in items:
             if not isinstance(item, str):
                 item._block.kept[item._index] = 0
+
+
+def check_reserve(n: int, wait: float) -> int:
+    """Checks what a reserve asks for, and returns its wait in nanoseconds."""
+    if n.__class__ is not int:
+        raise TypeError(f"n: is {type(n).__name__}: give a whole number")
+    if not -(1 << 62) < n < 1 << 62:
+        raise ConfigError(f"n: is {n}: it must be from 1 to 10000", outcome="rejected")
+    return duration("wait", wait, zero=True) if wait else 0
 
 
 def _read_info(answer: bytes) -> QueueInfo:

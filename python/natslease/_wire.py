@@ -73,6 +73,17 @@ def read_numbers(answer: bytes) -> list[int]:
     return list(unpack_from(f"<{len(answer) // 8}q", answer, 1))
 
 
+def read_any(answer: bytes) -> tuple[LeaseBlock, list[int], dict[str, Any]]:
+    """Leases, the place of each one's queue among those asked, and what else there is to say."""
+    start = 9
+    end = start + read_number(answer)
+    block = LeaseBlock(answer[start:end])
+    queues = list(unpack_from(f"<{block.n}q", answer, end))
+    from json import loads
+
+    return block, queues, loads(answer[end + 8 * block.n :])
+
+
 class LeaseBlock:
     """The leases of one reserve as they came from the core, taken apart where somebody looks."""
 
@@ -234,6 +245,10 @@ def write_messages(data: Sequence[bytes], ids: Sequence[bytes], headers: Sequenc
             *headers,
         )
     )
+
+
+def write_numbers(numbers: Sequence[int]) -> bytes:
+    return _pack(numbers)
 
 
 def write_headers(headers: Iterable[tuple[str, str]]) -> bytes:

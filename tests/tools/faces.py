@@ -39,8 +39,10 @@ class Face:
         if inspect.isasyncgen(value):
             return self._iterate(value)
         if isinstance(value, natslease.LeaseBatch):
-            leases: natslease.LeaseBatch[Any] = natslease.LeaseBatch(map(self.wrap, value))
+            leases: natslease.LeaseBatch[Any] = type(value)(map(self.wrap, value))
             leases.retry_after = value.retry_after
+            if isinstance(value, natslease.AnyBatch) and isinstance(leases, natslease.AnyBatch):
+                leases.missing, leases.errors = value.missing, value.errors
             return leases
         if isinstance(value, (natslease.AsyncClient, natslease.AsyncQueue, natslease.AsyncLease)):
             return Awaited(value, self)
