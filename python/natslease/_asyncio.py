@@ -98,9 +98,9 @@ async def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
     steps = Steps(call)
     for operation in steps:
         try:
-            steps.answer(await run(operation))
+            steps.done(await run(operation))
         except Error as error:  # noqa: PERF203
-            steps.fail(error)
+            steps.done(error)
     return steps.result
 
 

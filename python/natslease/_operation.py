@@ -106,34 +106,31 @@ def duration(name: str, value: float, *, zero: bool = False) -> int:
 
 
 class Steps(Generic[T]):
-    """The operations of a call that needs several of them: to be run, and answered, one by one."""
+    """A call that needs several operations, each of which can be started while the one before it runs.
 
-    __slots__ = ("_answer", "_call", "_error", "result")
+    Iterated over, it yields them; ``done`` takes what came of them, in their order, an error as it is.
+    """
+
+    __slots__ = ("_answer", "_call", "result")
 
     result: T
 
     def __init__(self, call: Generator[Operation[Any], Any, T]) -> None:
         self._call = call
         self._answer: Any = None
-        self._error: Exception | None = None
 
     def __iter__(self) -> Steps[T]:
         return self
 
     def __next__(self) -> Operation[Any]:
-        answer, error = self._answer, self._error
-        self._answer = self._error = None
         try:
-            return self._call.send(answer) if error is None else self._call.throw(error)
+            return self._call.send(self._answer)
         except StopIteration as stop:
             self.result = stop.value
             raise
 
-    def answer(self, answer: Any) -> None:
+    def done(self, answer: Any) -> None:
         self._answer = answer
-
-    def fail(self, error: Error) -> None:
-        self._error = error
 
 
 def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
@@ -141,7 +138,7 @@ def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
     steps = Steps(call)
     for operation in steps:
         try:
-            steps.answer(run(operation))
+            steps.done(run(operation))
         except Error as error:  # noqa: PERF203
-            steps.fail(error)
+            steps.done(error)
     return steps.result

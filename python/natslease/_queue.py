@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from time import monotonic_ns, sleep
 
 from . import _wire
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._client import ClientBase
     from ._native import Native
-    from ._types import Conflict
+    from ._types import Conflict, ReportPart
 
     Kind = Literal["ack", "nak", "release", "extend", "term"]
 
@@ -257,29 +259,28 @@ class QueueBase(Generic[L]):
 
     def _publish(
         self, messages: Iterable[bytes | Message], timeout: float | None
-    ) -> Generator[Operation[_wire.Report], _wire.Report, PublishReport]:
+    ) -> Generator[Operation[_wire.Report], _wire.Report | Error, PublishReport]:
         data, ids, headers = _message_columns(messages)
         limit = self._timeout(timeout)
         queue = self._attach()
         native = queue.native
-        whole = _wire.Report([], [], [], [])
+        parts: list[ReportPart] = []
         started = monotonic_ns()
         for start, end in _chunks(data):
-            body = _wire.write_messages(data[start:end], ids[start:end], headers[start:end])
+            chunk = slice(start, end)
+            body = _wire.write_messages(data[chunk], ids and ids[chunk], headers and headers[chunk])
             left = max(limit - (monotonic_ns() - started), 1)
-            try:
-                report = yield Operation(
-                    native, native.publish, (queue.number,), left, _wire.read_report, body
-                )
-            except Error as error:
-                if start == 0:
-                    raise
+            outcome = yield Operation(
+                native, native.publish, (queue.number,), left, _wire.Report, body
+            )
+            if not isinstance(outcome, Error):
+                parts.append(outcome)
+            elif parts:
                 # What was sent before it has its results.
-                n = end - start
-                texts = [i.decode() for i in ids[start:end]]
-                report = _wire.Report(texts, [0] * n, [0] * n, [error] * n)
-            whole.extend(report)
-        return PublishReport(whole)
+                parts.append(_Failed(outcome, ids and ids[chunk], end - start))
+            else:
+                raise outcome
+        return PublishReport(parts)
 
     def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
         queue = self._attach()
@@ -412,16 +413,38 @@ def _mark(block: _wire.LeaseBlock, i: int, kind: Kind, raw: _wire.RawResult) -> 
     return _plain(raw)
 
 
+class _Failed:
+    """The part of a report for messages whose call has failed as a whole."""
+
+    __slots__ = ("_error", "_ids", "n")
+
+    def __init__(self, error: Error, ids: list[bytes] | None, n: int) -> None:
+        self._error = error
+        self._ids = ids
+        self.n = n
+
+    def id(self, i: int) -> str:
+        return self._ids[i].decode() if self._ids else ""
+
+    def seq(self, _: int) -> int:
+        return 0
+
+    def duplicate(self, _: int) -> bool:
+        return False
+
+    def error(self, _: int) -> Error | None:
+        return self._error
+
+
 def _message_columns(
     messages: Iterable[bytes | Message],
-) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Payloads, ids and headers."""
+) -> tuple[list[bytes], list[bytes] | None, list[bytes] | None]:
+    """Payloads, and ids and headers if any message has one."""
     if isinstance(messages, (str, bytes, bytearray, memoryview, Message)):
         raise TypeError(f"messages: is one {type(messages).__name__}: give a list")
     items = list(messages)
     if {type(item) for item in items} <= {bytes}:
-        none = [b""] * len(items)
-        return items, none, none  # type: ignore[return-value]
+        return items, None, None  # type: ignore[return-value]
     data, ids, headers = [], [], []
     for i, item in enumerate(items):
         message = item if isinstance(item, Message) else Message(item)
@@ -469,13 +492,14 @@ def _chunks(data: list[bytes]) -> Iterator[tuple[int, int]]:
     if not data:
         yield 0, 0
         return
-    start = size = 0
-    for i, payload in enumerate(data):
-        if i > start and (size + len(payload) > _CHUNK_BYTES or i - start == _CHUNK_MESSAGES):
-            yield start, i
-            start, size = i, 0
-        size += len(payload)
-    yield start, len(data)
+    ends = list(accumulate(map(len, data)))
+    start = before = 0
+    while start < len(data):
+        # One message at least, however large.
+        end = max(bisect_right(ends, before + _CHUNK_BYTES), start + 1)
+        end = min(end, start + _CHUNK_MESSAGES)
+        yield start, end
+        start, before = end, ends[end - 1]
 
 
 class Consuming(Generic[L]):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any, Literal, overload
+    from typing import Any, Literal, Protocol, overload
 
     from ._errors import Error
-    from ._wire import Report
+
+    class ReportPart(Protocol):
+        """The results of some of a call's messages."""
+
+        n: int
+
+        def id(self, i: int) -> str: ...
+        def seq(self, i: int) -> int: ...
+        def duplicate(self, i: int) -> bool: ...
+        def error(self, i: int) -> Error | None: ...
 
     Status = Literal["settled", "gone", "unknown", "expired", "invalid", "rejected"]
     Conflict = Literal["keep", "update", "error"]
@@ -90,13 +100,16 @@ class PublishReport(Sequence["PublishResult"]):
         failed: what failed, each with its error.
     """
 
-    __slots__ = ("_report",)
+    __slots__ = ("_parts", "_starts")
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, parts: Sequence[ReportPart]) -> None:
+        self._parts = parts
+        self._starts = [0]
+        for part in parts:
+            self._starts.append(self._starts[-1] + part.n)
 
     def __len__(self) -> int:
-        return len(self._report.ids)
+        return self._starts[-1]
 
     if TYPE_CHECKING:
 
@@ -107,31 +120,35 @@ class PublishReport(Sequence["PublishResult"]):
 
     def __getitem__(self, index: int | slice) -> PublishResult | list[PublishResult]:
         if isinstance(index, slice):
-            return [self._result(i) for i in range(*index.indices(len(self)))]
-        return self._result(range(len(self))[index])
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        k = bisect_right(self._starts, i) - 1
+        return self._result(k, i - self._starts[k])
 
     def __iter__(self) -> Iterator[PublishResult]:
-        return map(self._result, range(len(self)))
+        for k, part in enumerate(self._parts):
+            for i in range(part.n):
+                yield self._result(k, i)
 
-    def _result(self, i: int) -> PublishResult:
-        report = self._report
-        return PublishResult(i, report.ids[i], report.seqs[i], report.errors[i])
+    def _result(self, k: int, i: int) -> PublishResult:
+        part = self._parts[k]
+        return PublishResult(self._starts[k] + i, part.id(i), part.seq(i), part.error(i))
 
-    def _where(self, duplicate: int) -> list[PublishResult]:
-        report = self._report
+    def _where(self, *, duplicate: bool) -> list[PublishResult]:
         return [
-            self._result(i)
-            for i in range(len(self))
-            if report.errors[i] is None and report.duplicates[i] == duplicate
+            self._result(k, i)
+            for k, part in enumerate(self._parts)
+            for i in range(part.n)
+            if part.error(i) is None and part.duplicate(i) == duplicate
         ]
 
     @property
     def accepted(self) -> list[PublishResult]:
-        return self._where(duplicate=0)
+        return self._where(duplicate=False)
 
     @property
     def duplicates(self) -> list[PublishResult]:
-        return self._where(duplicate=1)
+        return self._where(duplicate=True)
 
     @property
     def failed(self) -> list[PublishResult]:

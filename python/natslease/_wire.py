@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain
 from struct import Struct, pack, unpack_from
 
 from ._errors import from_description
@@ -163,40 +163,31 @@ def read_results(answer: bytes) -> list[RawResult] | int:
 
 
 class Report:
-    """What became of published messages: four lists of the same length."""
+    """What became of published messages, taken apart only where somebody looks."""
 
-    __slots__ = ("duplicates", "errors", "ids", "seqs")
+    __slots__ = ("_answer", "_errors", "_numbers", "n")
 
-    def __init__(
-        self,
-        ids: list[str],
-        seqs: list[int],
-        duplicates: list[int],
-        errors: list[Error | None],
-    ) -> None:
-        self.ids = ids
-        self.seqs = seqs
-        self.duplicates = duplicates
-        self.errors = errors
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        n = self.n = read_number(answer)
+        self._numbers = memoryview(answer)[9 : 9 + 8 * (4 * n + 1)].cast("q")
+        self._errors = _read_errors(answer, self._numbers[4 * n])
 
-    def extend(self, other: Report) -> None:
-        self.ids += other.ids
-        self.seqs += other.seqs
-        self.duplicates += other.duplicates
-        self.errors += other.errors
+    def id(self, i: int) -> str:
+        at = 3 * self.n + i
+        return self._answer[self._numbers[at] : self._numbers[at + 1]].decode("utf-8", "replace")
 
+    def seq(self, i: int) -> int:
+        return self._numbers[i]
 
-def read_report(answer: bytes) -> Report:
-    n = read_number(answer)
-    numbers = unpack_from(f"<{3 * n + n + 1}q", answer, 9)
-    offsets = numbers[3 * n :]
-    errors = _read_errors(answer, offsets[n])
-    return Report(
-        [answer[a:b].decode("utf-8", "replace") for a, b in pairwise(offsets)],
-        list(numbers[:n]),
-        list(numbers[n : 2 * n]),
-        [None if e < 0 else errors[e] for e in numbers[2 * n : 3 * n]] if errors else [None] * n,
-    )
+    def duplicate(self, i: int) -> bool:
+        return bool(self._numbers[self.n + i])
+
+    def error(self, i: int) -> Error | None:
+        if not self._errors:
+            return None
+        place = self._numbers[2 * self.n + i]
+        return None if place < 0 else self._errors[place]
 
 
 def _read_errors(answer: bytes, at: int) -> list[Error]:
@@ -233,16 +224,20 @@ def write_returns(returns: Sequence[Return]) -> bytes:
     )
 
 
-def write_messages(data: Sequence[bytes], ids: Sequence[bytes], headers: Sequence[bytes]) -> bytes:
+def write_messages(
+    data: Sequence[bytes], ids: Sequence[bytes] | None, headers: Sequence[bytes] | None
+) -> bytes:
+    """Messages; None where none of them has an id, or headers."""
+    none = b"" if ids and headers else bytes(8 * (len(data) + 1))
     return b"".join(
         (
             _number.pack(len(data)),
             _offsets(data),
-            _offsets(ids),
-            _offsets(headers),
+            _offsets(ids) if ids else none,
+            _offsets(headers) if headers else none,
             *data,
-            *ids,
-            *headers,
+            *(ids or ()),
+            *(headers or ()),
         )
     )
 

@@ -110,13 +110,15 @@ def test_results() -> None:
 
 
 def test_report() -> None:
-    report = _wire.read_report(golden("answer-report"))
-    assert report.ids == ["a", "bb", "ü", "d"]
-    assert report.seqs == [7, 3, 0, 0]
-    assert report.duplicates == [0, 1, 0, 0]
-    assert report.errors[:2] == [None, None]
-    assert isinstance(report.errors[2], natslease.ConnectionLost)
-    assert report.errors[3] is report.errors[2]
+    report = _wire.Report(golden("answer-report"))
+    places = range(report.n)
+    assert [report.id(i) for i in places] == ["a", "bb", "ü", "d"]
+    assert [report.seq(i) for i in places] == [7, 3, 0, 0]
+    assert [report.duplicate(i) for i in places] == [False, True, False, False]
+    errors = [report.error(i) for i in places]
+    assert errors[:2] == [None, None]
+    assert isinstance(errors[2], natslease.ConnectionLost)
+    assert errors[3] is errors[2]
 
 
 if __name__ == "__main__":
