@@ -7,7 +7,7 @@ nothing polls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _wire
@@ -15,12 +15,13 @@ from ._client import ClientBase
 from ._errors import Error
 from ._lease import AnyBatch, LeaseBase, LeaseBatch, note
 from ._native import Native
-from ._operation import Operation, Steps
+from ._operation import Operation, Running
 from ._queue import Consuming, QueueBase
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._operation import Call
     from ._types import Conflict, Message, PublishReport, QueueInfo, SettleResult
 
 T = TypeVar("T")
@@ -72,36 +73,67 @@ def _notifier(native: Native, loop: asyncio.AbstractEventLoop) -> _Notifier:
     return notifier
 
 
-async def run(operation: Operation[T]) -> T:
-    """Runs an operation. When it is cancelled, what it takes is given back."""
+def _begin(operation: Operation[T]) -> Running[T]:
     native = operation.native
     loop = asyncio.get_running_loop()
     notifier = _notifier(native, loop)
-    ticket = next(native.tickets)
-    answer = None
-    future: asyncio.Future[None] = loop.create_future()
-    notifier.expect(ticket, future)
+    running = Running(operation, next(native.tickets))
+    running.waiter = loop.create_future()
+    notifier.expect(running.ticket, running.waiter)
     try:
-        answer = operation.start(ticket, 0, notifier.number)
-        if answer[0] == _wire.PENDING:
-            await future
-            answer = native.to_bytes(native.wait(ticket, 0))
-        return operation.conclude(ticket, answer)
+        running.answer = operation.start(running.ticket, 0, notifier.number)
     except BaseException:
-        notifier.forget(ticket)
-        operation.abandon(ticket, answer)
+        _abandon(running)
+        raise
+    return running
+
+
+async def _finish(running: Running[T]) -> T:
+    native = running.operation.native
+    if running.answer is not None and running.answer[0] == _wire.PENDING:
+        await running.waiter
+        running.answer = native.to_bytes(native.wait(running.ticket, 0))
+    assert running.answer is not None
+    return running.operation.conclude(running.ticket, running.answer)
+
+
+def _abandon(running: Running[Any]) -> None:
+    notifier: _Notifier = getattr(running.waiter.get_loop(), _ATTRIBUTE)
+    notifier.forget(running.ticket)
+    running.operation.abandon(running.ticket, running.answer)
+
+
+async def run(operation: Operation[T]) -> T:
+    """Runs an operation. When it is cancelled, what it takes is given back."""
+    running = _begin(operation)
+    try:
+        return await _finish(running)
+    except BaseException:
+        _abandon(running)
         raise
 
 
-async def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
-    """Runs the operations of a call that needs several of them."""
-    steps = Steps(call)
-    for operation in steps:
-        try:
-            steps.done(await run(operation))
-        except Error as error:  # noqa: PERF203
-            steps.done(error)
-    return steps.result
+async def run_call(call: Call[T]) -> T:
+    """Runs a call that needs several operations."""
+    running: Running[Any] | None = None
+    outcome: Any = None
+    try:
+        while True:
+            step = call.send(outcome)
+            if isinstance(step, Operation):
+                outcome = running = _begin(step)
+                continue
+            try:
+                outcome = await _finish(step)
+            except Error as error:
+                outcome = error
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    except BaseException:
+        if running is not None:
+            _abandon(running)
+        raise
 
 
 class AsyncLease(LeaseBase["AsyncQueue"]):
@@ -195,7 +227,7 @@ class AsyncQueue(QueueBase[AsyncLease]):
         timeout: float | None = None,
     ) -> PublishReport:
         """As ``Queue.publish``."""
-        return await run_steps(self._publish(messages, timeout))
+        return await run_call(self._publish(messages, timeout))
 
     async def reserve(
         self,

@@ -105,40 +105,59 @@ def duration(name: str, value: float, *, zero: bool = False) -> int:
     return max(round(value * _NS), 0 if value == 0 else 1)
 
 
-class Steps(Generic[T]):
-    """A call that needs several operations, each of which can be started while the one before it runs.
+class Running(Generic[T]):
+    """An operation that was started and is not waited for yet."""
 
-    Iterated over, it yields them; ``done`` takes what came of them, in their order, an error as it is.
-    """
+    __slots__ = ("answer", "operation", "ticket", "waiter")
 
-    __slots__ = ("_answer", "_call", "result")
-
-    result: T
-
-    def __init__(self, call: Generator[Operation[Any], Any, T]) -> None:
-        self._call = call
-        self._answer: Any = None
-
-    def __iter__(self) -> Steps[T]:
-        return self
-
-    def __next__(self) -> Operation[Any]:
-        try:
-            return self._call.send(self._answer)
-        except StopIteration as stop:
-            self.result = stop.value
-            raise
-
-    def done(self, answer: Any) -> None:
-        self._answer = answer
+    def __init__(self, operation: Operation[T], ticket: int) -> None:
+        self.operation = operation
+        self.ticket = ticket
+        self.answer: bytes | None = None
+        self.waiter: Any = None  # an event loop's future
 
 
-def run_steps(call: Generator[Operation[Any], Any, T]) -> T:
-    """Runs the operations of a call in this thread."""
-    steps = Steps(call)
-    for operation in steps:
-        try:
-            steps.done(run(operation))
-        except Error as error:  # noqa: PERF203
-            steps.done(error)
-    return steps.result
+if TYPE_CHECKING:
+    # A call that needs several operations. It yields one to have it started, for which it gets a
+    # Running, and that to have it waited for, for which it gets the result, or the error.
+    Call = Generator[Operation[Any] | Running[Any], Any, T]
+
+
+def begin(operation: Operation[T]) -> Running[T]:
+    """Starts an operation."""
+    running = Running(operation, next(operation.native.tickets))
+    running.answer = operation.start(running.ticket, 1, 0)
+    return running
+
+
+def finish(running: Running[T]) -> T:
+    """Waits for an operation."""
+    native = running.operation.native
+    answer = running.answer
+    while answer is None or answer[0] == _wire.PENDING:
+        answer = native.to_bytes(native.wait(running.ticket, SLICE))
+    running.answer = answer
+    return running.operation.conclude(running.ticket, answer)
+
+
+def run_call(call: Call[T]) -> T:
+    """Runs a call in this thread."""
+    running: Running[Any] | None = None
+    outcome: Any = None
+    try:
+        while True:
+            step = call.send(outcome)
+            if isinstance(step, Operation):
+                outcome = running = begin(step)
+                continue
+            try:
+                outcome = finish(step)
+            except Error as error:
+                outcome = error
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    except BaseException:
+        if running is not None:
+            running.operation.abandon(running.ticket, running.answer)
+        raise

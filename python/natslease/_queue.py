@@ -9,17 +9,18 @@ from time import monotonic_ns, sleep
 from . import _wire
 from ._errors import ConfigError, Error
 from ._lease import Lease, LeaseBase, LeaseBatch
-from ._operation import Operation, duration, run, run_steps
+from ._operation import Operation, duration, run, run_call
 from ._types import Message, PublishReport, QueueInfo, SettleResult
 from ._typing import Generic, TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, Literal
 
     from ._client import ClientBase
     from ._native import Native
+    from ._operation import Call, Running
     from ._types import Conflict, ReportPart
 
     Kind = Literal["ack", "nak", "release", "extend", "term"]
@@ -259,27 +260,36 @@ class QueueBase(Generic[L]):
 
     def _publish(
         self, messages: Iterable[bytes | Message], timeout: float | None
-    ) -> Generator[Operation[_wire.Report], _wire.Report | Error, PublishReport]:
+    ) -> Call[PublishReport]:
         data, ids, headers = _message_columns(messages)
         limit = self._timeout(timeout)
         queue = self._attach()
         native = queue.native
-        parts: list[ReportPart] = []
         started = monotonic_ns()
-        for start, end in _chunks(data):
+        parts: list[ReportPart] = []
+        running: Running[_wire.Report] | None = None
+        sent = 0
+        for start, end in [*_chunks(data), (len(data), len(data))]:
+            # One chunk is written out while the one before it is under way. They are sent in turn,
+            # which keeps the messages in their order.
             chunk = slice(start, end)
             body = _wire.write_messages(data[chunk], ids and ids[chunk], headers and headers[chunk])
+            if running is not None:
+                outcome: _wire.Report | Error = yield running
+                if isinstance(outcome, Error):
+                    parts.append(_Failed(outcome, start - sent))
+                else:
+                    parts.append(outcome)
+            if start == end:
+                break
             left = max(limit - (monotonic_ns() - started), 1)
-            outcome = yield Operation(
+            running = yield Operation(
                 native, native.publish, (queue.number,), left, _wire.Report, body
             )
-            if not isinstance(outcome, Error):
-                parts.append(outcome)
-            elif parts:
-                # What was sent before it has its results.
-                parts.append(_Failed(outcome, ids and ids[chunk], end - start))
-            else:
-                raise outcome
+            sent = start
+        failures = [part.whole for part in parts if isinstance(part, _Failed)]
+        if failures and len(failures) == len(parts):
+            raise failures[0]  # nothing was sent
         return PublishReport(parts)
 
     def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
@@ -414,17 +424,16 @@ def _mark(block: _wire.LeaseBlock, i: int, kind: Kind, raw: _wire.RawResult) -> 
 
 
 class _Failed:
-    """The part of a report for messages whose call has failed as a whole."""
+    """The part of a report for messages whose operation has failed as a whole."""
 
-    __slots__ = ("_error", "_ids", "n")
+    __slots__ = ("n", "whole")
 
-    def __init__(self, error: Error, ids: list[bytes] | None, n: int) -> None:
-        self._error = error
-        self._ids = ids
+    def __init__(self, error: Error, n: int) -> None:
+        self.whole = error
         self.n = n
 
-    def id(self, i: int) -> str:
-        return self._ids[i].decode() if self._ids else ""
+    def id(self, _: int) -> str:
+        return ""
 
     def seq(self, _: int) -> int:
         return 0
@@ -433,7 +442,7 @@ class _Failed:
         return False
 
     def error(self, _: int) -> Error | None:
-        return self._error
+        return self.whole
 
 
 def _message_columns(
@@ -489,9 +498,6 @@ def _headers(i: int, message: Message) -> bytes:
 
 def _chunks(data: list[bytes]) -> Iterator[tuple[int, int]]:
     """Where to cut what is published."""
-    if not data:
-        yield 0, 0
-        return
     ends = list(accumulate(map(len, data)))
     start = before = 0
     while start < len(data):
@@ -613,7 +619,7 @@ class Queue(QueueBase[Lease]):
             PayloadTooLarge: above what the server accepts, if none can be sent.
             Unavailable, PermissionDenied, AuthenticationFailed: nothing could be sent.
         """
-        return run_steps(self._publish(messages, timeout))
+        return run_call(self._publish(messages, timeout))
 
     def reserve(
         self, n: int = 1, *, wait: float = 0.0, timeout: float | None = None
