@@ -143,12 +143,12 @@ func Ping(ticket, timeout, slice, notifier, client int64) (answer []byte) {
 	if !ok {
 		return encodeError(unknownHandle("client", client))
 	}
-	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+	return runHere(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func(), bool) {
 		took, err := c.Ping(ctx)
 		if err != nil {
-			return encodeError(err), nil
+			return encodeError(err), nil, true
 		}
-		return encodeNumber(int64(took)), nil
+		return encodeNumber(int64(took)), nil, false
 	})
 }
 

@@ -107,10 +107,10 @@ func Settle(ticket, timeout, slice, notifier, queue, kind, delay int64, body []b
 		unknown := func(r natslease.SettleResult) bool { return r.Status == natslease.Unknown }
 		return encodeResults(results, settlement.Kind, now), nil, slices.ContainsFunc(results, unknown)
 	}
-	if settlement.Kind == natslease.Ack {
+	if settlement.Kind == natslease.Ack || settlement.Kind == natslease.Extend {
 		return runHere(c, settle)
 	}
-	// What is repeated could meet the task's next holder.
+	// What else is repeated could meet the task's next holder.
 	return run(c, once(settle))
 }
 
