@@ -53,10 +53,14 @@ class Operation(Generic[T]):
     def start(self, ticket: int, slice_: int, notifier: int) -> bytes:
         """Starts it, and returns its answer or that it is pending."""
         native = self.native
-        arguments = self.arguments
-        if self.body is not None:
-            arguments = (*arguments, native.from_bytes(self.body))
-        return native.to_bytes(self.export(ticket, self.timeout, slice_, notifier, *arguments))
+        if self.body is None:
+            return native.to_bytes(
+                self.export(ticket, self.timeout, slice_, notifier, *self.arguments)
+            )
+        body = native.from_bytes(self.body)
+        return native.to_bytes(
+            self.export(ticket, self.timeout, slice_, notifier, *self.arguments, body)
+        )
 
     def conclude(self, ticket: int, answer: bytes) -> T:
         """Reads the answer."""
@@ -87,22 +91,17 @@ def run(operation: Operation[T]) -> T:
     answer = None
     try:
         answer = operation.start(ticket, SLICE, 0)
+        if answer[0] == _wire.DONE:  # as a rule: without a detour
+            result = operation.read(answer)
+            if result and operation.give_back is not None:
+                native.taken(ticket)
+            return result
         while answer[0] == _wire.PENDING:
             answer = native.to_bytes(native.wait(ticket, SLICE))
         return operation.conclude(ticket, answer)
     except BaseException:
         operation.abandon(ticket, answer)
         raise
-
-
-def duration(name: str, value: float, *, zero: bool = False) -> int:
-    """Checks a time in seconds and returns it in nanoseconds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: is {type(value).__name__}: give seconds as a number")
-    if not isfinite(value) or value < 0 or (value == 0 and not zero):
-        least = "not be negative" if zero else "be positive"
-        raise ConfigError(f"{name}: is {value!r}: it must {least}", outcome="rejected")
-    return max(round(value * _NS), 0 if value == 0 else 1)
 
 
 class Running(Generic[T]):
@@ -161,3 +160,15 @@ def run_call(call: Call[T]) -> T:
         if running is not None:
             running.operation.abandon(running.ticket, running.answer)
         raise
+
+
+def duration(name: str, value: float, *, zero: bool = False) -> int:
+    """Checks a time in seconds and returns it in nanoseconds."""
+    if value.__class__ is float and 1e-9 < value < 1e9:
+        return int(value * _NS)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: is {type(value).__name__}: give seconds as a number")
+    if not isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "not be negative" if zero else "be positive"
+        raise ConfigError(f"{name}: is {value!r}: it must {least}", outcome="rejected")
+    return max(round(value * _NS), 0 if value == 0 else 1)

@@ -94,6 +94,8 @@ class QueueBase(Generic[L]):
         return handle
 
     def _timeout(self, timeout: float | None, wait: int = 0) -> int:
+        if timeout is None:
+            return wait + self._client._timeout
         return self._client._limit(timeout, wait)
 
     # Each of the following describes one operation.
