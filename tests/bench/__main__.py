@@ -22,7 +22,7 @@ from natslease.testing import Server
 from report import PUBLISH, REFERENCE, Aim, Figure, Results, Series, show, write
 from speaker import OUTPUT, Speaker, build_natsgo, natsgo, python
 
-JETSTREAM = "nats.go jetstream"
+JETSTREAM = "nats.go jetstream"  # it publishes with message ids, as natslease does
 BATCH = 64
 AIMS = [
     Aim("reserve 1", 1.15),
@@ -30,6 +30,7 @@ AIMS = [
     Aim("ack 1", 1.3),
     Aim("ack 64", 0.5),
     Aim(PUBLISH, 0.8, more=True),
+    Aim(PUBLISH, 0.8, beside=JETSTREAM, more=True),
     Aim("reserve 1", 1.0, ours="natslease in a loop", beside="natsrpy in a loop"),
 ]
 NAMES = {

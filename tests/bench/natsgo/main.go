@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
 const (
@@ -132,7 +133,11 @@ func (b *bench) publish(ctx context.Context, c command) (answer, error) {
 	futures := make([]jetstream.PubAckFuture, 0, c.Count)
 	began := time.Now()
 	for range c.Count {
-		future, err := b.js.PublishAsync(c.Stream, data)
+		var options []jetstream.PublishOpt
+		if !b.old { // what natslease does: a message can be sent again without being stored twice
+			options = append(options, jetstream.WithMsgID(nuid.Next()))
+		}
+		future, err := b.js.PublishAsync(c.Stream, data, options...)
 		if err != nil {
 			return answer{}, err
 		}
