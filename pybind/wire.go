@@ -44,6 +44,7 @@ package pybind
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -104,10 +105,10 @@ func encodeLeases(leases []*natslease.Lease, retryAfter time.Duration, now clock
 	n := len(leases)
 	start := 1 + 8*(3+leaseColumns*n+leaseBlobColumns*(n+1))
 	size := start
-	headers := make([][]byte, n)
+	headerSizes := make([]int, n)
 	for i, l := range leases {
-		headers[i] = encodeHeader(l.Header)
-		size += len(l.Data) + len(l.AckSubject) + len(l.ID) + len(l.Subject) + len(headers[i])
+		headerSizes[i] = headerSize(l.Header)
+		size += len(l.Data) + len(l.AckSubject) + len(l.ID) + len(l.Subject) + headerSizes[i]
 	}
 	w := newWriter(size)
 	w.number(int64(n))
@@ -135,7 +136,7 @@ func encodeLeases(leases []*natslease.Lease, retryAfter time.Duration, now clock
 	start = w.offsets(n, start, func(i int) int { return len(leases[i].AckSubject) })
 	start = w.offsets(n, start, func(i int) int { return len(leases[i].ID) })
 	start = w.offsets(n, start, func(i int) int { return len(leases[i].Subject) })
-	w.offsets(n, start, func(i int) int { return len(headers[i]) })
+	w.offsets(n, start, func(i int) int { return headerSizes[i] })
 	for _, l := range leases {
 		w.b = append(w.b, l.Data...)
 	}
@@ -148,31 +149,42 @@ func encodeLeases(leases []*natslease.Lease, retryAfter time.Duration, now clock
 	for _, l := range leases {
 		w.b = append(w.b, l.Subject...)
 	}
-	for _, h := range headers {
-		w.b = append(w.b, h...)
+	for _, l := range leases {
+		w.header(l.Header)
 	}
 	return w.b
 }
 
-func encodeHeader(h natslease.Header) []byte {
-	if len(h) == 0 {
-		return nil
-	}
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	w := &writer{b: make([]byte, 0, 64*len(names))}
-	for _, name := range names {
-		for _, value := range h[name] {
-			w.number(int64(len(name)))
-			w.b = append(w.b, name...)
-			w.number(int64(len(value)))
-			w.b = append(w.b, value...)
+func headerSize(h natslease.Header) int {
+	size := 0
+	for name, values := range h {
+		for _, value := range values {
+			size += 8 + len(name) + 8 + len(value)
 		}
 	}
-	return w.b
+	return size
+}
+
+// header writes headers by name. Most messages have one: their id.
+func (w *writer) header(h natslease.Header) {
+	if len(h) > 1 {
+		for _, name := range slices.Sorted(maps.Keys(h)) {
+			w.headerValues(name, h[name])
+		}
+		return
+	}
+	for name, values := range h {
+		w.headerValues(name, values)
+	}
+}
+
+func (w *writer) headerValues(name string, values []string) {
+	for _, value := range values {
+		w.number(int64(len(name)))
+		w.b = append(w.b, name...)
+		w.number(int64(len(value)))
+		w.b = append(w.b, value...)
+	}
 }
 
 func encodeResults(results []natslease.SettleResult, kind natslease.SettleKind, now clock) []byte {

@@ -207,7 +207,8 @@ class QueueBase(Generic[L]):
         delay: float = 0.0,
         reason: str = "",
     ) -> Operation[list[SettleResult]]:
-        items = _check_items(leases)
+        block = _whole_block(leases)
+        items = _check_items(leases) if block is None else list(leases)
 
         def read(answer: bytes) -> list[SettleResult]:
             results = _wire.read_results(answer)
@@ -224,13 +225,11 @@ class QueueBase(Generic[L]):
                 for item, raw in zip(items, results, strict=True)
             ]
 
-        block = _whole_block(items)
-        body = block.items() if block is not None and kind != "release" else None
-        if body is None:
-            if kind == "release":
-                body = _wire.write_returns([_return_of(item) for item in items])
-            else:
-                body = _wire.write_items(*_columns(items))
+        if kind == "release":
+            body = _wire.write_returns([_return_of(item) for item in items])
+        else:
+            whole = None if block is None else block.items()
+            body = _wire.write_items(*_columns(items)) if whole is None else whole
         return self._operation_on_items(kind, body, timeout, delay, reason, read)
 
     def _operation_on_items(
@@ -365,17 +364,21 @@ def _check_items(leases: Iterable[L | str]) -> list[L | str]:
     return items
 
 
-def _whole_block(items: list[L | str]) -> _wire.LeaseBlock | None:
-    """The block of which items are all leases in their order, if there is one."""
-    if not items or isinstance(items[0], str):
+def _whole_block(leases: Any) -> _wire.LeaseBlock | None:
+    """The block of which these are all the leases, in their order, if there is one."""
+    if not isinstance(leases, list) or not leases:
         return None
-    block = items[0]._block
-    if len(items) != block.n:
-        return None
-    for i, item in enumerate(items):
-        if isinstance(item, str) or item._index != i or item._block is not block:
-            return None
-    return block
+    try:
+        block: _wire.LeaseBlock = leases[0]._block
+        if (
+            len(leases) == block.n
+            and [lease._index for lease in leases] == list(range(block.n))
+            and [lease._block for lease in leases] == [block] * block.n
+        ):
+            return block
+    except AttributeError:  # an ack subject is among them
+        pass
+    return None
 
 
 def _text(subject: str) -> bytes:
