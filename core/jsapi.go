@@ -15,10 +15,13 @@ const (
 	errCodeNoLeader          = 10009
 	errCodeConsumerNotFound  = 10014
 	errCodeServerResources   = 10023
+	errCodeNoMessage         = 10037
 	errCodeNotEnabledAccount = 10039
+	errCodeStreamConfig      = 10052
 	errCodeMessageTooLarge   = 10054
 	errCodeStreamNameInUse   = 10058
 	errCodeStreamNotFound    = 10059
+	errCodeSubjectOverlap    = 10065
 	errCodeStreamOffline     = 10118
 	errCodeConsumerOffline   = 10119
 	errCodeNotEnabled        = 10076

@@ -59,7 +59,7 @@ type QueueInfo struct {
 	Leader         string        `json:"leader"` // of the consumer; "" where there is no cluster
 }
 
-// Ensure creates the stream and the consumer where they are missing.
+// Ensure creates the stream and the consumer, and the stream of dead letters if one is named, where they are missing.
 func (q *Queue) Ensure(ctx context.Context, conflict Conflict) (QueueInfo, error) {
 	const operation = "ensure"
 	switch conflict {
@@ -78,6 +78,9 @@ func (q *Queue) Ensure(ctx context.Context, conflict Conflict) (QueueInfo, error
 	}
 	consumer, madeConsumer, err := q.ensureConsumer(ctx, conflict)
 	if err != nil {
+		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
+	}
+	if err := q.ensureDeadLetters(ctx, conflict); err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
 	}
 	info, err := q.describe(stream, consumer)

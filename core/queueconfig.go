@@ -32,6 +32,12 @@ type QueueConfig struct {
 	// Defaults to Stream.
 	Consumer string
 
+	// DeadLetters is the name of the stream that Ensure makes for tasks that have failed on their last attempt, under
+	// the subjects "<DeadLetters>.>". Queues can share it. See Queue.DeadLetters.
+	//
+	// Defaults to none: such tasks are given up without a trace but the server's advisory.
+	DeadLetters string
+
 	// Discard says what happens at MaxBytes or MaxMessages: "new" refuses what is published, "old" drops the oldest
 	// tasks.
 	//
@@ -109,6 +115,12 @@ func (q QueueConfig) withDefaults() (QueueConfig, error) {
 
 	var p problems
 	p.timeout("AckWait", q.AckWait)
+	if q.DeadLetters != "" {
+		p.check("DeadLetters", checkName(q.DeadLetters))
+		if q.DeadLetters == q.Stream {
+			p.add("DeadLetters", "is the queue's own stream: give it another name")
+		}
+	}
 	p.oneOf("Discard", q.Discard, "new", "old")
 	p.atLeast("DuplicateWindow", q.DuplicateWindow, shortestAge)
 	if q.MaxAckPending < 0 {

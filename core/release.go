@@ -2,7 +2,6 @@ package natslease
 
 import (
 	"context"
-	"encoding/base64"
 	"slices"
 	"strconv"
 	"time"
@@ -102,30 +101,13 @@ func (f *feed) fetch(ctx context.Context, ackSubject string) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Message struct {
-			Subject string `json:"subject"`
-			Header  string `json:"hdrs"`
-			Data    []byte `json:"data"`
-		} `json:"message"`
-	}
-	request := map[string]uint64{"seq": ack.StreamSeq}
-	failure, err := f.hub.api(ctx, "STREAM.MSG.GET."+f.stream, request, &answer)
+	found, failure, err := f.hub.stored(ctx, f.stream, storedAt{Seq: ack.StreamSeq})
 	if err != nil {
 		return nil, err
 	}
 	if failure != nil {
 		return nil, failure.asError()
 	}
-	m := &nats.Msg{Subject: answer.Message.Subject, Reply: ackSubject, Data: answer.Message.Data}
-	if answer.Message.Header != "" {
-		raw, err := base64.StdEncoding.DecodeString(answer.Message.Header)
-		if err == nil {
-			m.Header, err = nats.DecodeHeadersMsg(raw)
-		}
-		if err != nil {
-			return nil, newError(CodeServer, OutcomeNotSent, "the headers of message %d could not be read: %s", ack.StreamSeq, err)
-		}
-	}
+	m := &nats.Msg{Subject: found.Subject, Reply: ackSubject, Data: found.Data, Header: found.header}
 	return newLease(m, ack, time.Now()), nil
 }

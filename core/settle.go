@@ -47,7 +47,9 @@ func (k SettleKind) String() string {
 type Settlement struct {
 	Kind   SettleKind
 	Delay  time.Duration // Nak: until it is offered again
-	Reason string        // Term: goes into the server's advisory
+	Reason string        // Term: goes into the server's advisory; Nak: into the dead letter, should it be the last attempt
+
+	deadLetters string // the stream for tasks that a Nak would end; "" for none
 }
 
 // payload is what the server understands. A release has none of its own: see release.go.
@@ -117,6 +119,7 @@ func (q *Queue) Settle(ctx context.Context, s Settlement, items []SettleItem) ([
 		return nil, inOperation(s.Kind.String(), err, OutcomeNotSent)
 	}
 	defer cancel()
+	s.deadLetters = q.cfg.DeadLetters
 	return q.feed.settle(ctx, s, items)
 }
 
@@ -132,8 +135,11 @@ func (f *feed) settle(ctx context.Context, s Settlement, items []SettleItem) ([]
 		results: make([]SettleResult, len(items)), finished: make(chan struct{}),
 	}
 	todo := f.admit(c, s.Kind)
-	if s.Kind == Release {
+	switch {
+	case s.Kind == Release:
 		todo = f.release(ctx, c, todo)
+	case s.Kind == Nak && s.deadLetters != "":
+		todo = f.bury(ctx, c, s, todo)
 	}
 	f.confirm(ctx, c, todo)
 	f.conclude(c, s.Kind)

@@ -94,6 +94,7 @@ func ForgetQueue(queue int64) int64 {
 type queueOptions struct {
 	AckWait         time.Duration `json:"ack_wait"`
 	Consumer        string        `json:"consumer"`
+	DeadLetters     string        `json:"dead_letters"`
 	Discard         string        `json:"discard"`
 	DuplicateWindow time.Duration `json:"duplicate_window"`
 	MaxAckPending   int           `json:"max_ack_pending"`
