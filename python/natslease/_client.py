@@ -8,7 +8,7 @@ import sys
 from . import _wire
 from ._errors import ClientClosed, ConfigError, from_description
 from ._lease import AnyBatch
-from ._native import native
+from ._native import exclusively, native
 from ._operation import Operation, duration, run
 from ._queue import Queue, QueueBase, check_reserve
 from ._types import BreakerStats, Stats
@@ -224,11 +224,15 @@ class ClientBase:
         if "name" not in options:
             program = os.path.basename(sys.argv[0] or sys.executable)  # noqa: PTH119
             options["name"] = f"{program} {os.uname().nodename} {os.getpid()}"
-        answer = here.call(here.open, _wire.write_value(options))
-        if answer[0] == _wire.ERROR:
-            raise _wire.read_error(answer)
-        handle = self._handle = ClientHandle(here, _wire.read_number(answer))
-        return handle
+        with exclusively():
+            handle = self._handle
+            if handle is not None and handle.native is here:
+                return handle
+            answer = here.call(here.open, _wire.write_value(options))
+            if answer[0] == _wire.ERROR:
+                raise _wire.read_error(answer)
+            handle = self._handle = ClientHandle(here, _wire.read_number(answer))
+            return handle
 
     def _queue(self, kind: type[Q], options: Mapping[str, Any]) -> Q:
         checked: dict[str, Any] = {}

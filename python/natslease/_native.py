@@ -11,14 +11,15 @@ import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from itertools import count
-from threading import Lock, get_ident
+from threading import RLock
 
-from ._errors import NotLoaded
+from ._errors import ConnectionLost, NotLoaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+    from typing import Any
 
     # A function of the extension; see the exports of the Go package pybind for their arguments.
     # Most return the handle of an answer.
@@ -39,6 +40,8 @@ class Native:
         "ensure",
         "forget_client",
         "forget_queue",
+        "fork_begin",
+        "fork_end",
         "from_bytes",
         "generation",
         "info",
@@ -58,7 +61,6 @@ class Native:
         "reserve",
         "reserve_any",
         "settle",
-        "sockets",
         "stats",
         "taken",
         "tickets",
@@ -79,6 +81,8 @@ class Native:
         self.ensure: Export = module.pybind_Ensure
         self.forget_client: Export = module.pybind_ForgetClient
         self.forget_queue: Export = module.pybind_ForgetQueue
+        self.fork_begin: Export = module.pybind_ForkBegin
+        self.fork_end: Export = module.pybind_ForkEnd
         self.info: Export = module.pybind_Info
         self.keep: Export = module.pybind_Keep
         self.kept: Export = module.pybind_Kept
@@ -95,7 +99,6 @@ class Native:
         self.reserve: Export = module.pybind_Reserve
         self.reserve_any: Export = module.pybind_ReserveAny
         self.settle: Export = module.pybind_Settle
-        self.sockets: Export = module.pybind_Sockets
         self.stats: Export = module.pybind_Stats
         self.taken: Export = module.pybind_Taken
         self.unkeep: Export = module.pybind_Unkeep
@@ -107,6 +110,13 @@ class Native:
         """Whether this copy was loaded by this process, not by one that it was forked from."""
         return self.pid == getpid()  # bound early: finalizers run when globals are gone
 
+    def disown(self) -> None:
+        """Makes the copy of the process that this one was forked from refuse instead of hang."""
+        for name in self.__slots__:
+            if name not in ("generation", "pid", "tickets"):
+                setattr(self, name, _refuse)
+        self.cancel = _leave
+
     def call(self, export: Export, *arguments: int | bytes) -> bytes:
         """Calls an export that does not wait, and takes its answer over."""
         return self.to_bytes(
@@ -114,11 +124,23 @@ class Native:
         )
 
 
+def _refuse(*_: object) -> Any:
+    raise ConnectionLost(
+        "the process was forked during this call, which goes on in the parent", outcome="unknown"
+    )
+
+
+def _leave(_ticket: int) -> int:
+    return 1  # the parent has taken care of it
+
+
 _current: Native | None = None
 _generation = 0
-_lock = Lock()
-# The descriptors of the connections, for the thread that is forking.
-_inherited: dict[int, list[int]] = {}
+# Held while the extension is being loaded, and while the process is being forked: so no child gets
+# a copy that is loaded by half. A signal handler may want it where it is held already.
+_lock = RLock()
+# The descriptor and the inode of each socket that the fork now under way hands on.
+_inherited: list[int] = []
 
 
 def native() -> Native:
@@ -133,21 +155,62 @@ def native() -> Native:
     return _load()
 
 
+def exclusively() -> RLock:
+    """The lock of this process for what threads must not do twice. A fork waits for it."""
+    return _lock
+
+
 def _load() -> Native:
     global _current, _generation
     with _lock:
         found = _current
         if found is not None and found.is_usable():
             return found
+        if found is not None:
+            found.disown()  # forked by something that does not call Python's hooks
+        if problem := _interpreter_problem():
+            raise NotLoaded(problem)
         path = _FILE if _generation == 0 else None
         # Counted before the attempt: what failed half-way may be in the linker's tables.
         _generation += 1
+        generation = _generation
         try:
-            module = _import(path) if path else _import_copy(_generation)
+            module = _import(path) if path else _import_copy(generation)
         except (ImportError, OSError) as error:
             raise NotLoaded(_advice(error, copy=path is None)) from error
-        _current = Native(module, _generation)
+        if _current is found:  # else a signal handler has loaded another meanwhile
+            _current = Native(module, generation)
+        assert _current is not None
         return _current
+
+
+def _interpreter_problem() -> str:
+    """Why the extension must not even be tried, or an empty string."""
+    if sys.implementation.name != "cpython":
+        return f"natslease needs CPython: this is {sys.implementation.name}"
+    if "t" in getattr(sys, "abiflags", ""):
+        return (
+            "natslease needs Python's global interpreter lock: this is a free-threaded build of "
+            f"Python {sys.version.split()[0]}"
+        )
+    if _is_main_interpreter():
+        return ""
+    return (
+        "natslease works in the main interpreter only, and this is a subinterpreter: mod_wsgi uses "
+        "the main one with the setting `WSGIApplicationGroup %{GLOBAL}`"
+    )
+
+
+def _is_main_interpreter() -> bool:
+    import _thread
+
+    if hasattr(_thread, "_is_main_interpreter"):  # from Python 3.12
+        return bool(_thread._is_main_interpreter())
+    try:
+        import _xxsubinterpreters as interpreters  # type: ignore[import-not-found]
+    except ImportError:
+        return True  # nothing is known
+    return bool(interpreters.get_current() == interpreters.get_main())
 
 
 def _import(path: str) -> ModuleType:
@@ -159,13 +222,21 @@ def _import(path: str) -> ModuleType:
 
 def _import_copy(generation: int) -> ModuleType:
     """Loads the extension from a copy of its file, in memory or else in a temporary file."""
+    try:
+        return _import_from_memory(generation)
+    except (AttributeError, ImportError, OSError) as error:
+        in_memory = error
+    try:
+        return _import_temporary()
+    except (ImportError, OSError) as error:
+        raise ImportError(f"in memory: {in_memory}; as a temporary file: {error}") from error
+
+
+def _import_from_memory(generation: int) -> ModuleType:
     # Python and the dynamic linker remember libraries by path, which must not occur twice in a line
     # of processes: dots make it longer without changing what it means.
     unique = "/".join(["/proc/self/fd", *["."] * generation])
-    try:
-        fd = os.memfd_create("natslease", os.MFD_CLOEXEC)
-    except (AttributeError, OSError):
-        return _import_temporary()
+    fd = os.memfd_create("natslease", os.MFD_CLOEXEC)
     try:
         _copy(fd)
         return _import(f"{unique}/{fd}")
@@ -196,8 +267,11 @@ def _copy(fd: int) -> None:
 
 def _advice(error: Exception, *, copy: bool) -> str:
     if copy:
+        text = str(error)
+        while "/./" in text:
+            text = text.replace("/./", "/")
         return (
-            f"a forked process cannot load its copy of natslease: {error}. It needs memfd_create, "
+            f"a forked process cannot load its copy of natslease: {text}. It needs memfd_create, "
             "or a temporary directory (TMPDIR) to load programs from; a line of processes can fork "
             "about 200 generations deep. As a way out, start processes by spawn, not by fork."
         )
@@ -208,26 +282,37 @@ def _advice(error: Exception, *, copy: bool) -> str:
 
 
 def _before_fork() -> None:
+    global _inherited
+    _lock.acquire()
     found = _current
     if found is not None and found.is_usable():
-        _inherited[get_ident()] = list(memoryview(found.to_bytes(found.sockets()))[1:].cast("q"))
+        _inherited = list(memoryview(found.to_bytes(found.fork_begin()))[1:].cast("q"))
 
 
 def _after_fork_in_parent() -> None:
-    _inherited.pop(get_ident(), None)
+    global _inherited
+    found = _current
+    _inherited = []
+    if found is not None and found.is_usable():
+        found.fork_end()
+    _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _current, _lock
-    _current = None
-    _lock = Lock()  # another thread of the parent may have held it
-    for fd in _inherited.pop(get_ident(), ()):
-        # Closed, never shut down: that would end the parent's connection.
-        try:  # noqa: SIM105 (contextlib is slow to import)
-            os.close(fd)
+    global _current, _inherited, _lock
+    _lock = RLock()
+    found, _current = _current, None
+    inherited, _inherited = _inherited, []
+    if found is not None:
+        found.disown()
+    for fd, inode in zip(inherited[::2], inherited[1::2], strict=True):
+        # Closed, never shut down: that would end the parent's connection. The parent may have
+        # closed it just before the fork, and its number be somebody else's now.
+        try:
+            if os.fstat(fd).st_ino == inode:
+                os.close(fd)
         except OSError:  # noqa: PERF203
             pass
-    _inherited.clear()
 
 
 os.register_at_fork(

@@ -9,6 +9,7 @@ from time import monotonic_ns, sleep
 from . import _wire
 from ._errors import ConfigError, Error
 from ._lease import Lease, LeaseBase, LeaseBatch
+from ._native import exclusively
 from ._operation import Operation, duration, run, run_call
 from ._types import Message, PublishReport, QueueInfo, SettleResult
 from ._typing import Generic, TypeVar
@@ -85,13 +86,17 @@ class QueueBase(Generic[L]):
         if handle is not None and handle.native.is_usable():
             return handle
         client = self._client._attach()
-        answer = client.native.call(
-            client.native.open_queue, client.number, _wire.write_value(self._options)
-        )
-        if answer[0] == _wire.ERROR:
-            raise _wire.read_error(answer)
-        handle = self._handle = QueueHandle(client.native, _wire.read_number(answer))
-        return handle
+        with exclusively():
+            handle = self._handle
+            if handle is not None and handle.native is client.native:
+                return handle
+            answer = client.native.call(
+                client.native.open_queue, client.number, _wire.write_value(self._options)
+            )
+            if answer[0] == _wire.ERROR:
+                raise _wire.read_error(answer)
+            handle = self._handle = QueueHandle(client.native, _wire.read_number(answer))
+            return handle
 
     def _timeout(self, timeout: float | None, wait: int = 0) -> int:
         if timeout is None:
