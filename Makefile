@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-pythons test-wheel $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -129,6 +129,18 @@ bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py
 .PHONY: test-bench
 test-bench: build servers $(VENV)/.bench
 	$(PY) $(BENCH) --short
+
+CHAOS := tests/chaos/chaos.py
+
+.PHONY: chaos
+chaos: build servers ## Kill, freeze and restart everything 100 times, and account for 100,000 tasks
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS)
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS) --cluster
+
+.PHONY: test-chaos
+test-chaos: build servers
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS) --short
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) $(CHAOS) --short --cluster
 
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
