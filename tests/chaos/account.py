@@ -37,6 +37,7 @@ class Account:
     accepted: set[str] = field(default_factory=set)
     deliveries: dict[str, list[Delivery]] = field(default_factory=lambda: defaultdict(list))
     kills: dict[str, float] = field(default_factory=dict)  # of processes, by name
+    freezes: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # of processes
     faults: list[tuple[float, float]] = field(default_factory=list)  # of servers: from, to
 
     lost: set[str] = field(default_factory=set)
@@ -75,6 +76,11 @@ class Account:
         reasons = {
             "the holder was killed": earlier.holder in self.kills
             and not earlier.settled.endswith("settled"),
+            # What arrived meanwhile has waited in the socket, nobody knows how long.
+            "the holder was frozen": any(
+                begin <= earlier.at <= end + 1
+                for begin, end in self.freezes.get(earlier.holder, ())
+            ),
             "the lease ran out": later.at >= earlier.expires - 0.05,
             "it was given back": earlier.settled.split()[:1] in (["nak"], ["release"]),
             "the answer was lost": earlier.settled == "ack unknown",

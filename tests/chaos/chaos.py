@@ -108,9 +108,11 @@ class Chaos:
             self.start("publisher", first=victim.first, count=victim.count)
         elif what == "frozen worker" and workers:
             victim = self.chance.choice(workers)
+            began = time.time()
             victim.process.send_signal(signal.SIGSTOP)
             time.sleep(self.chance.uniform(0.5, 1.5 * ACK_WAIT))
             victim.process.send_signal(signal.SIGCONT)
+            self.account.freezes.setdefault(victim.name, []).append((began, time.time()))
         else:
             self._server_fault(freeze=what == "frozen server")
 
