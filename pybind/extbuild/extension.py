@@ -22,6 +22,24 @@ FILENAME = "_natslease.abi3.so"
 _GOPY_NAME = "natslease"
 _PACKAGE = "github.com/RolnickLab/natslease/pybind"
 _TOOLS = ("github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports")
+# Packages that no call waits for are made small, not fast: nothing is inlined.
+_COLD = (
+    "compress/...",
+    "crypto/...",
+    "encoding/...",
+    "fmt",
+    "github.com/klauspost/...",
+    "github.com/nats-io/jwt/...",
+    "github.com/nats-io/nkeys",
+    "golang.org/x/crypto/...",
+    "log/...",
+    "math/big",
+    "mime/...",
+    "net/http/...",
+    "reflect",
+    "regexp/...",
+    "vendor/...",
+)
 # The leading underscore keeps generated packages out of the pattern ./...
 _WORK = ROOT / "build" / "_extension"
 
@@ -124,10 +142,9 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             "-buildvcs=false",
             "-trimpath",
             "-tags=netgo,osusergo",
-            # TLS and signatures are for opening a connection: they may be smaller than fast.
-            "-gcflags=crypto/...=-l",
+            *(f"-gcflags={packages}=-l" for packages in _COLD),
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
-            "-ldflags=-s -w -extldflags=-Wl,--strip-all",
+            "-ldflags=-s -w -funcalign=16 -extldflags=-Wl,--strip-all",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],
