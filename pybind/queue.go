@@ -33,7 +33,7 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 		leases, err := q.Reserve(ctx, int(n), max(time.Until(until), min(time.Duration(wait), 0)))
 		switch {
 		case err != nil:
-			return encodeError(err), nil, true
+			return encodeError(err), nil, natslease.CodeOf(err) == natslease.CodeCanceled
 		case len(leases) == 0:
 			return encodeLeases(nil, q.RetryAfter(), readClock()), nil, false
 		}

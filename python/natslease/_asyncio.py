@@ -88,18 +88,24 @@ def _begin(operation: Operation[T]) -> Running[T]:
     return running
 
 
+def _notifier_of(running: Running[Any]) -> _Notifier:
+    notifier: _Notifier = getattr(running.waiter.get_loop(), _ATTRIBUTE)
+    return notifier
+
+
 async def _finish(running: Running[T]) -> T:
     native = running.operation.native
     if running.answer is not None and running.answer[0] == _wire.PENDING:
         await running.waiter
         running.answer = native.to_bytes(native.wait(running.ticket, 0))
+    else:
+        _notifier_of(running).forget(running.ticket)
     assert running.answer is not None
     return running.operation.conclude(running.ticket, running.answer)
 
 
 def _abandon(running: Running[Any]) -> None:
-    notifier: _Notifier = getattr(running.waiter.get_loop(), _ATTRIBUTE)
-    notifier.forget(running.ticket)
+    _notifier_of(running).forget(running.ticket)
     running.operation.abandon(running.ticket, running.answer)
 
 
