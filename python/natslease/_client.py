@@ -195,7 +195,8 @@ class ClientBase:
         return client
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.stats().server or 'not connected'}>"
+        state = "closed" if self._closed else self.stats().server or "not connected"
+        return f"<{type(self).__name__} {state}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._from_env is not None:

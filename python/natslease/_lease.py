@@ -121,6 +121,9 @@ class LeaseBase(Generic[Q]):
         """Whether this object, or a call with it in its list, has settled the lease."""
         return bool(self._block.done[self._index])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a lease is not pickled: send its data and ack_subject, and settle by that")
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.id or self.seq} of {self._queue.stream}: attempt "

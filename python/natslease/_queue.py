@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Kind = Literal["ack", "nak", "release", "extend", "term"]
 
 L = TypeVar("L", bound="LeaseBase[Any]")
+Q = TypeVar("Q", bound="QueueBase[Any]")
 
 _KINDS: dict[Kind, int] = {"ack": 1, "nak": 2, "release": 3, "extend": 4, "term": 5}
 _SETTLED = SettleResult("settled")
@@ -80,6 +81,9 @@ class QueueBase(Generic[L]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.stream}, consumer {self.consumer}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (type(self), self._client, self._options)
 
     def _attach(self) -> QueueHandle:
         handle = self._handle
@@ -342,6 +346,14 @@ class QueueBase(Generic[L]):
         for item in items:
             if not isinstance(item, str):
                 item._block.kept[item._index] = 0
+
+
+def _unpickle(kind: type[Q], client: ClientBase, options: dict[str, Any]) -> Q:
+    queue = kind.__new__(kind)
+    queue._client = client
+    queue._options = options
+    queue._handle = None
+    return queue
 
 
 def check_reserve(n: int, wait: float) -> int:

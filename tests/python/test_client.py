@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -20,6 +21,10 @@ from faces import Face
 from natslease.testing import Server
 
 SECRET = "s3cr3t-canary"
+
+
+def max_deliver(queue: natslease.Queue) -> int:
+    return queue.info().max_deliver
 
 
 def token() -> str:
@@ -149,6 +154,7 @@ def test_closing(face: Face, nats_url: str) -> None:
     with client:
         client.ping()
     client.close()
+    assert "closed" in repr(client)
     for call in (client.ping, queue.info, client.stats, lambda: client.queue("x")):
         with pytest.raises(natslease.ClientClosed) as raised:
             call()
@@ -199,11 +205,21 @@ def test_the_name_that_the_server_shows(nats_server: Server) -> None:
 
 
 class TestPickle:
-    def test_clients_and_queues_travel_as_their_options(self, nats_url: str) -> None:
+    @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+    def test_clients_and_queues_travel_as_their_options(self, nats_url: str, method: str) -> None:
         queue = natslease.Client(nats_url, timeout=3).queue("tasks", max_deliver=2)
         queue.ensure()
-        again = pickle.loads(pickle.dumps(queue))
-        assert again.info().max_deliver == 2
+        assert pickle.loads(pickle.dumps(queue)).info().max_deliver == 2
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(max_deliver, (queue,)) == 2
+        assert queue.info().max_deliver == 2
+
+    def test_a_lease_does_not_travel(self, nats_url: str) -> None:
+        queue = natslease.Client(nats_url).queue("tasks")
+        queue.ensure()
+        queue.publish([b"x"])
+        with pytest.raises(TypeError, match="ack_subject"):
+            pickle.dumps(queue.reserve(1))
 
     @pytest.mark.parametrize(
         "options",
