@@ -151,7 +151,7 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 		case len(c.taken) > 0:
 			return nil
 		case len(v.unsure) > 0:
-			if now.After(c.seen.Add(countLag)) {
+			if now.After(c.seen.Add(c.session.countLag)) {
 				if err := c.look(v.unsure); err != nil {
 					return err
 				}
@@ -254,7 +254,7 @@ func (c *anyCall) survey(now time.Time) view {
 				ready = append(ready, q)
 				continue
 			}
-			q.failure = newError(CodeQueueUnavailable, OutcomeNotSent, "the queue has tasks and gave none")
+			q.failure = givesNone()
 			v.failed++
 			v.passing = true
 		case unseen:

@@ -166,8 +166,10 @@ func (c *anyCall) question(ctx context.Context, f *feed) {
 		f.refuse(tooManyPulls())
 	case status.is("409") && !status.says("Leadership Change"), status.is("400"):
 		f.refuse(refusedPull(status))
-	case a.info.NumPending == 0 || a.info.Paused:
+	case a.info.Paused, a.info.NumPending == 0 && a.info.NumAckPending == 0:
 		f.see(at, false, pullStatus{code: "404"})
+	case a.info.NumPending == 0: // tasks that were given back may wait, which are not counted: it has to be looked at again
+		f.sight.look = look{}
 	case limit > 0 && a.info.NumAckPending >= uint64(limit):
 		f.refuse(saturated(limit, a.info.NumPending))
 	default:

@@ -39,6 +39,8 @@ type glance struct {
 // newGlance asks those queues that no other glance is asking; nil when there is none. It ends by itself.
 func newGlance(s *session, candidates []*feed, wake func()) (*glance, error) {
 	g := &glance{session: s, sent: time.Now(), wake: wake}
+	s.wire.cork()
+	defer s.wire.uncork()
 	for _, f := range candidates {
 		if f.beginLook(g) {
 			g.feeds = append(g.feeds, f)

@@ -3,7 +3,11 @@ package natslease
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // The JetStream API's error codes that mean something to a queue client
@@ -66,6 +70,40 @@ func (a *apiError) transient() bool {
 	return false
 }
 
+// silentTry is how long a question waits before it is asked again: one that arrives while a cluster changes its leader
+// can get lost.
+const silentTry = 2 * time.Second
+
+// repeatable tells whether asking twice does no more than asking once.
+func repeatable(subject string) bool {
+	_, rest, _ := strings.Cut(subject, ".")
+	verb, _, _ := strings.Cut(rest, ".")
+	switch verb {
+	case "INFO", "NAMES", "CREATE", "UPDATE", "MSG":
+		return true
+	}
+	return false
+}
+
+// try makes one try of api.
+func (h *hub) try(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	if !repeatable(subject) {
+		return h.request(ctx, h.cfg.apiPrefix()+subject, data)
+	}
+	if _, err := h.session(ctx); err != nil { // for which a try has no time of its own
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, silentTry)
+	defer cancel()
+	m, err := h.request(limited, h.cfg.apiPrefix()+subject, data)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return nil, errSilence
+	}
+	return m, err
+}
+
+var errSilence = errors.New("there was no answer")
+
 // api asks the JetStream API and decodes its answer. While there is no leader it asks again inside the deadline.
 // The second result is the server's own refusal, if that is what came.
 func (h *hub) api(ctx context.Context, subject string, request, answer any) (*apiError, error) {
@@ -78,8 +116,9 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 	}
 	var wait backoff
 	for attempt := 0; ; attempt++ {
-		m, err := h.request(ctx, h.cfg.apiPrefix()+subject, data)
+		m, err := h.try(ctx, subject, data)
 		switch {
+		case err == errSilence:
 		case err == errNoResponders:
 			if err := h.whyNobodyAnswers(ctx); err != nil {
 				return nil, err
@@ -107,7 +146,11 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 			}
 		}
 		if !sleep(ctx, wait.delay()) {
-			return nil, interrupted(ctx, outOfTime("JetStream had no leader until the deadline"))
+			failed := outOfTime("JetStream had no leader until the deadline")
+			if err == errSilence {
+				failed.Code, failed.Outcome, failed.Message = CodeDeadline, OutcomeUnknown, "the deadline passed before the server answered"
+			}
+			return nil, interrupted(ctx, failed)
 		}
 	}
 }

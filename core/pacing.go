@@ -68,7 +68,7 @@ func (f *feed) verdict() error {
 		return nil
 	}
 	e := *f.pace.verdict
-	e.RetryAfter = time.Until(f.pace.until)
+	e.RetryAfter = max(time.Until(f.pace.until), time.Millisecond)
 	return &e
 }
 
@@ -107,6 +107,10 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 			f.pace.next = time.Time{}
 			f.pump()
 			return false, nil
+		case r.crowded: // what there is will be theirs
+			return true, nil
+		default:
+			return true, givesNone()
 		}
 	}
 	if sensing && f.pace.news == news {
@@ -120,6 +124,12 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		return true, verdict
 	}
 	return true, nil
+}
+
+func givesNone() *Error {
+	e := newError(CodeQueueUnavailable, OutcomeNotSent, "the queue has tasks, and the server gave none")
+	e.RetryAfter = jittered(time.Second)
+	return e
 }
 
 func saturated(limit int, waiting uint64) *Error {

@@ -190,6 +190,9 @@ func (p *pull) reply(_ int, m *nats.Msg) {
 		f.overdue(p.session)
 	case status.says("Requests Pending"): // others wait for what is there: asking again at once would spin
 		f.pace.next = time.Now().Add(f.pace.wait.delay())
+		for _, r := range f.waiters {
+			r.crowded = true
+		}
 		f.overdue(p.session)
 	case status.limit("Exceeded MaxRequestBatch of ") > 0:
 		f.maxBatch = status.limit("Exceeded MaxRequestBatch of ")

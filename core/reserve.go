@@ -19,6 +19,7 @@ type reservation struct {
 	got      []*Lease
 	finished bool        // the pull that brought something has ended: it need not wait for more
 	over     bool        // its wait is over, and nothing came
+	crowded  bool        // others wait for what there is
 	lagged   bool        // it has waited longer for the end of its pull
 	status   *pullStatus // what the server last answered, when it was neither tasks nor "nothing"
 	err      *Error
@@ -51,9 +52,12 @@ func (r *reservation) pullUntil(now time.Time) time.Time {
 	return until
 }
 
+// pullTries is how many pulls a call gets after its wait from a queue that has tasks and gives none: 720 ms in all.
+const pullTries = 8
+
 // again gives a call whose wait is over one more pull, each longer than the one before; false when it has had enough.
 func (r *reservation) again() bool {
-	if r.tries == 3 {
+	if r.tries == pullTries {
 		return false
 	}
 	r.tries++

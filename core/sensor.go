@@ -81,13 +81,27 @@ func (s *session) sensorDenied(subject string) bool {
 	return len(denied) > 0
 }
 
-// hearLag is how long after it has confirmed a publish a server may take to send it to those who listen: it does both at
-// the same time, and in a cluster another server has to be told first.
-const hearLag = 2 * time.Millisecond
+// What a server has confirmed it tells others of at the same time, not before.
+const (
+	// hearLag is how long after that it may take to send a message to those who listen.
+	hearLag = 2 * time.Millisecond
+	// countLag is how long it may go on to answer that a consumer has nothing.
+	countLag = 10 * time.Millisecond
+	// clusterLag is how much longer either takes in a cluster, where another server has to be told first.
+	clusterLag = 4
+)
+
+// setLags needs s.mu.
+func (s *session) setLags() {
+	s.hearLag, s.countLag = hearLag, countLag
+	if s.nc.ConnectedClusterName() != "" {
+		s.hearLag, s.countLag = clusterLag*hearLag, clusterLag*countLag
+	}
+}
 
 // sync returns when everything has been dispatched that the server sent until hearLag from now.
 func (s *session) sync(ctx context.Context) error {
-	if !sleep(ctx, hearLag) {
+	if !sleep(ctx, s.hearLag) {
 		<-ctx.Done() // or nearly so
 		return s.overdue(ctx)
 	}

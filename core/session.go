@@ -46,8 +46,10 @@ type session struct {
 	glances   map[*nats.Subscription]*glance
 	marks     map[*nats.Msg]chan struct{} // see sync
 
-	plain        bool  // no TLS and no WebSocket: see speak
-	maxPayload   int64 // of a message, headers included
+	plain        bool          // no TLS and no WebSocket: see speak
+	maxPayload   int64         // of a message, headers included
+	hearLag      time.Duration // see sensor
+	countLag     time.Duration
 	spoken       atomic.Uint64
 	spokenBytes  atomic.Uint64
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
@@ -87,6 +89,7 @@ func (s *session) start(ctx context.Context, nc *nats.Conn, w *wire) error {
 	s.mu.Lock()
 	s.nc, s.wire = nc, w
 	s.plain, s.maxPayload = isPlain(nc), nc.MaxPayload()
+	s.setLags()
 	cause := s.cause
 	s.mu.Unlock()
 	if cause == nil {

@@ -21,14 +21,10 @@ type look struct {
 	news   uint64
 }
 
-// countLag is how long after it has confirmed a publish a server may go on to answer that there is nothing: consumers
-// count what is new some moments later.
-const countLag = 10 * time.Millisecond
-
 // reliable tells whether "nothing" was true at that look, and whatever was published since would have been heard; f.mu
 // is held.
 func (f *feed) reliable(at look) bool {
-	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(countLag))
+	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(at.sensor.session.countLag))
 }
 
 // turn tells when ReserveAny last took from the queue, as a number that grows.
@@ -131,7 +127,7 @@ func (f *feed) outlook(s *session, since time.Time, interval time.Duration) (out
 	case f.sight.refusal != nil && now.Before(f.sight.lapses):
 		return refused, f.sight.refusal
 	case fresh && f.sight.status.empty():
-		if at.sent.Before(since.Add(countLag)) && !f.reliable(at) {
+		if at.sent.Before(since.Add(s.countLag)) && !f.reliable(at) {
 			return seemsEmpty, nil
 		}
 		return isEmpty, nil
