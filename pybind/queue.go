@@ -85,7 +85,7 @@ func giveBack(q *natslease.Queue, leases []*natslease.Lease) {
 	_, _ = q.Settle(ctx, natslease.Settlement{Kind: natslease.Release}, items)
 }
 
-// Settle takes items and returns results. Kind is 1 ack, 2 nak (after delay), 4 extend, 5 term.
+// Settle takes items and returns results. Kind is 1 ack, 2 nak (after delay, with a reason), 4 extend, 5 term (with a reason).
 func Settle(ticket, timeout, slice, notifier, queue, kind, delay int64, body []byte) (answer []byte) {
 	defer rescue(&answer)
 	now := readClock()

@@ -26,17 +26,19 @@ package pybind
 //	          a JSON array of errors
 //	report    of publishing: n, then the columns seq, duplicate (0 or 1), error (an index, or -1), the blob column id,
 //	          its bytes, and a JSON array of errors
+//	letters   dead letters: a JSON array; data is in base64, headers are pairs, times in nanoseconds since 1970
 //	value     JSON
 //
 // Requests:
 //
 //	items     to settle: n, the column expires (0 when it is not known), the blob column ack subject, its bytes, and the
-//	          reason of a term to the end
+//	          reason of a nak or a term to the end
 //	returns   to release: n, the column expires, the blob columns ack subject, data, id, subject, headers, then their
 //	          bytes. Where only the ack subject is known, the others are empty
 //	queues    to reserve from: the column of their handles
 //	messages  to publish: n, the blob columns data, id, headers, then their bytes. An empty id means that one is made
 //	headers   as many as there are: the length of the name, the name, the length of the value, the value
+//	names     of dead letters: a JSON array of stream, consumer, seq and published
 //
 // Published is in nanoseconds since 1970; expires is of CLOCK_MONOTONIC, and clock is what to add to that for
 // nanoseconds since 1970.

@@ -50,6 +50,15 @@ func goldenLease() *natslease.Lease {
 	}
 }
 
+func goldenLetter() natslease.DeadLetter {
+	lease := goldenLease()
+	return natslease.DeadLetter{
+		Stream: "images", Consumer: "workers", Seq: 17, Published: lease.Published, Subject: lease.Subject, ID: lease.ID,
+		Data: lease.Data, Header: lease.Header, Attempts: 3, Reason: "broken ü", Worker: "a worker",
+		Died: time.Unix(0, 1_700_000_060_000_000_000),
+	}
+}
+
 func TestGoldenAnswers(t *testing.T) {
 	lost := &natslease.Error{
 		Code: natslease.CodeConnectionLost, Outcome: natslease.OutcomeUnknown, Operation: "ack", Message: "the connection ended",
@@ -77,6 +86,7 @@ func TestGoldenAnswers(t *testing.T) {
 			{ID: "ü", Err: lost},
 			{ID: "d", Err: lost},
 		}}),
+		"answer-letters": encodeLetters([]natslease.DeadLetter{goldenLetter(), {Published: time.Unix(0, 1), Died: time.Unix(0, 2)}}),
 	} {
 		t.Run(name, func(t *testing.T) { requireGolden(t, name, answer) })
 	}
@@ -104,6 +114,12 @@ func TestGoldenRequests(t *testing.T) {
 	assert.Equal(t, lease, items[0].Lease)
 	assert.Equal(t, natslease.SettleItem{AckSubject: "x"}, items[1])
 
+	names, err := decodeNames(golden(t, "request-names"))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	assert.Equal(t, natslease.DeadLetter{Stream: "images", Consumer: "workers", Seq: 17, Published: names[0].Published}, names[0])
+	assert.Equal(t, goldenLetter().Published.UnixNano(), names[0].Published.UnixNano())
+
 	messages, err := decodeMessages(golden(t, "request-messages"))
 	require.NoError(t, err)
 	assert.Equal(t, []natslease.Message{
@@ -114,7 +130,7 @@ func TestGoldenRequests(t *testing.T) {
 
 // What a request says of lengths and numbers must not make the process panic or take memory without end.
 func FuzzRequests(f *testing.F) {
-	for _, name := range []string{"request-items", "request-returns", "request-messages"} {
+	for _, name := range []string{"request-items", "request-returns", "request-messages", "request-names"} {
 		b, err := os.ReadFile(goldenPath(name))
 		if err != nil {
 			f.Fatal(err)
@@ -125,5 +141,6 @@ func FuzzRequests(f *testing.F) {
 		_, _, _ = decodeItems(body, goldenClock())
 		_, _ = decodeReturns(body, goldenClock())
 		_, _ = decodeMessages(body)
+		_, _ = decodeNames(body)
 	})
 }

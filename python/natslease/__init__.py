@@ -40,6 +40,7 @@ from ._lease import AnyBatch, Lease, LeaseBatch
 from ._queue import Queue
 from ._types import (
     BreakerStats,
+    DeadLetter,
     Message,
     PublishReport,
     PublishResult,
@@ -69,6 +70,7 @@ __all__ = [
     "ConfigError",
     "ConnectFailed",
     "ConnectionLost",
+    "DeadLetter",
     "DeadlineExceeded",
     "Error",
     "InvalidLease",

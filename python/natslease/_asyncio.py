@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _wire
 from ._client import ClientBase
 from ._errors import Error
-from ._lease import AnyBatch, LeaseBase, LeaseBatch, note
+from ._lease import AnyBatch, LeaseBase, LeaseBatch, note, reason_of
 from ._native import Native
 from ._operation import Operation, Running
 from ._queue import Consuming, QueueBase
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._operation import Call
-    from ._types import Conflict, Message, PublishReport, QueueInfo, SettleResult
+    from ._types import Conflict, DeadLetter, Message, PublishReport, QueueInfo, SettleResult
 
 T = TypeVar("T")
 
@@ -155,9 +155,11 @@ class AsyncLease(LeaseBase["AsyncQueue"]):
         """As ``Lease.ack``. When it is cancelled, the lease may be settled or not."""
         return await run(self._queue._settle_one("ack", self, timeout))
 
-    async def nak(self, *, delay: float = 0.0, timeout: float | None = None) -> SettleResult:
+    async def nak(
+        self, *, delay: float = 0.0, reason: str = "", timeout: float | None = None
+    ) -> SettleResult:
         """As ``Lease.nak``."""
-        return await run(self._queue._settle_one("nak", self, timeout, delay=delay))
+        return await run(self._queue._settle_one("nak", self, timeout, delay=delay, reason=reason))
 
     async def release(self, *, timeout: float | None = None) -> SettleResult:
         """As ``Lease.release``."""
@@ -190,7 +192,7 @@ class AsyncLease(LeaseBase["AsyncQueue"]):
             await self.ack()
         elif isinstance(error, Exception):
             try:
-                await run(self._queue._settle_one("nak", self, None))
+                await run(self._queue._settle_one("nak", self, None, reason=reason_of(error)))
             except Error as failure:
                 note(error, failure)
         else:
@@ -259,10 +261,11 @@ class AsyncQueue(QueueBase[AsyncLease]):
         leases: Iterable[AsyncLease | str],
         *,
         delay: float = 0.0,
+        reason: str = "",
         timeout: float | None = None,
     ) -> list[SettleResult]:
         """As ``Queue.nak``."""
-        return await run(self._settle("nak", leases, timeout, delay=delay))
+        return await run(self._settle("nak", leases, timeout, delay=delay, reason=reason))
 
     async def release(
         self,
@@ -291,6 +294,18 @@ class AsyncQueue(QueueBase[AsyncLease]):
     ) -> list[SettleResult]:
         """As ``Queue.term``."""
         return await run(self._settle("term", leases, timeout, reason=reason))
+
+    async def dead_letters(
+        self, limit: int = 100, *, timeout: float | None = None
+    ) -> list[DeadLetter]:
+        """As ``Queue.dead_letters``."""
+        return await run(self._dead_letters(limit, timeout))
+
+    async def requeue(
+        self, letters: Iterable[DeadLetter], *, timeout: float | None = None
+    ) -> PublishReport:
+        """As ``Queue.requeue``."""
+        return await run(self._requeue(letters, timeout))
 
     async def consume(
         self,
@@ -326,6 +341,7 @@ class AsyncClient(ClientBase):
         *,
         subject: str | None = None,
         consumer: str | None = None,
+        dead_letters: str | None = None,
         ack_wait: float | None = None,
         max_deliver: int | None = None,
         max_ack_pending: int | None = None,

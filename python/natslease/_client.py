@@ -252,7 +252,7 @@ class ClientBase:
                 checked[option] = value
             else:
                 raise TypeError(f"{option}: is {type(value).__name__}: it must be a str")
-        for option in ("consumer", "subject"):
+        for option in ("consumer", "dead_letters", "subject"):
             if checked.get(option) == "":
                 raise ConfigError(f"{option}: is empty", outcome="rejected")
         return kind(self, checked)
@@ -399,6 +399,7 @@ class Client(ClientBase):
         *,
         subject: str | None = None,
         consumer: str | None = None,
+        dead_letters: str | None = None,
         ack_wait: float | None = None,
         max_deliver: int | None = None,
         max_ack_pending: int | None = None,
@@ -417,6 +418,8 @@ class Client(ClientBase):
             stream: the name of the stream.
             subject: what tasks are published to; left out, the stream's name.
             consumer: the name of the durable pull consumer; left out, the stream's name.
+            dead_letters: the name of the stream that keeps tasks which have failed on their last
+                attempt, see ``Queue.dead_letters``; queues can share it. Left out: none.
             ack_wait: seconds that a lease lasts; 60 when left out. Leases go by that of the
                 consumer.
             max_deliver: how often a task is given out, 5 when left out; -1: without end.

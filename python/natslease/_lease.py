@@ -184,18 +184,21 @@ class Lease(LeaseBase["Queue"]):
         """
         return run(self._queue._settle_one("ack", self, timeout))
 
-    def nak(self, *, delay: float = 0.0, timeout: float | None = None) -> SettleResult:
+    def nak(
+        self, *, delay: float = 0.0, reason: str = "", timeout: float | None = None
+    ) -> SettleResult:
         """Gives the task back because it failed. Uses up an attempt of ``max_deliver``.
 
         Args:
             delay: seconds until it is offered again.
+            reason: what the dead letter says, should this have been the last attempt.
             timeout: seconds; left out, the client's.
 
         Raises:
             LeaseExpired: the task may be somebody else's now; nothing was sent.
             Error: as ``ack``.
         """
-        return run(self._queue._settle_one("nak", self, timeout, delay=delay))
+        return run(self._queue._settle_one("nak", self, timeout, delay=delay, reason=reason))
 
     def release(self, *, timeout: float | None = None) -> SettleResult:
         """Gives the task back because it was not started. Never wears it out.
@@ -253,13 +256,21 @@ class Lease(LeaseBase["Queue"]):
             return
         # The block's own error is the one to be seen.
         try:
-            run(self._queue._settle_one(kind_after(error), self, None))
+            how = kind_after(error)
+            reason = reason_of(error) if how == "nak" else ""
+            run(self._queue._settle_one(how, self, None, reason=reason))
         except Error as failure:
             note(error, failure)
 
 
 def kind_after(error: BaseException) -> Kind:
     return "nak" if isinstance(error, Exception) else "release"
+
+
+def reason_of(error: BaseException) -> str:
+    """What a dead letter says of the error that a block has raised."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def note(error: BaseException, failure: Error) -> None:

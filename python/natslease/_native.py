@@ -36,6 +36,7 @@ class Native:
     __slots__ = (
         "cancel",
         "close_client",
+        "dead_letters",
         "delete",
         "ensure",
         "forget_client",
@@ -58,6 +59,7 @@ class Native:
         "publish",
         "purge",
         "release",
+        "requeue",
         "reserve",
         "reserve_any",
         "settle",
@@ -77,6 +79,7 @@ class Native:
         self.tickets = count(1)
         self.cancel: Export = module.pybind_Cancel
         self.close_client: Export = module.pybind_CloseClient
+        self.dead_letters: Export = module.pybind_DeadLetters
         self.delete: Export = module.pybind_Delete
         self.ensure: Export = module.pybind_Ensure
         self.forget_client: Export = module.pybind_ForgetClient
@@ -96,6 +99,7 @@ class Native:
         self.publish: Export = module.pybind_Publish
         self.purge: Export = module.pybind_Purge
         self.release: Export = module.pybind_Release
+        self.requeue: Export = module.pybind_Requeue
         self.reserve: Export = module.pybind_Reserve
         self.reserve_any: Export = module.pybind_ReserveAny
         self.settle: Export = module.pybind_Settle

@@ -11,7 +11,7 @@ from ._errors import ConfigError, Error
 from ._lease import Lease, LeaseBase, LeaseBatch
 from ._native import exclusively
 from ._operation import Operation, duration, run, run_call
-from ._types import Message, PublishReport, QueueInfo, SettleResult
+from ._types import DeadLetter, Message, PublishReport, QueueInfo, SettleResult
 from ._typing import Generic, TypeVar
 
 TYPE_CHECKING = False
@@ -302,6 +302,37 @@ class QueueBase(Generic[L]):
             raise failures[0]  # nothing was sent
         return PublishReport(parts)
 
+    def _dead_letters(self, limit: int, timeout: float | None) -> Operation[list[DeadLetter]]:
+        if limit.__class__ is not int:
+            raise TypeError(f"limit: is {type(limit).__name__}: give a whole number")
+        if not 0 < limit < 1 << 62:
+            raise ConfigError(f"limit: is {limit}: it must be from 1 to 10000", outcome="rejected")
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.dead_letters,
+            (queue.number, limit),
+            self._timeout(timeout),
+            _read_letters,
+        )
+
+    def _requeue(
+        self, letters: Iterable[DeadLetter], timeout: float | None
+    ) -> Operation[PublishReport]:
+        items = list(letters)
+        for i, item in enumerate(items):
+            if not isinstance(item, DeadLetter):
+                raise TypeError(f"letters: item {i} is {type(item).__name__}: give dead letters")
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.requeue,
+            (queue.number,),
+            self._timeout(timeout),
+            lambda answer: PublishReport([_wire.Report(answer)]),
+            _wire.write_value([item._name() for item in items]),
+        )
+
     def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
         queue = self._attach()
         answer = queue.native.call(
@@ -367,6 +398,10 @@ def check_reserve(n: int, wait: float) -> int:
 
 def _read_info(answer: bytes) -> QueueInfo:
     return QueueInfo(**_wire.read_value(answer))
+
+
+def _read_letters(answer: bytes) -> list[DeadLetter]:
+    return [DeadLetter(fields) for fields in _wire.read_letters(answer)]
 
 
 def _check_items(leases: Iterable[L | str]) -> list[L | str]:
@@ -689,14 +724,16 @@ class Queue(QueueBase[Lease]):
         leases: Iterable[Lease | str],
         *,
         delay: float = 0.0,
+        reason: str = "",
         timeout: float | None = None,
     ) -> list[SettleResult]:
         """Gives tasks back because they failed. As ``ack``.
 
         Args:
             delay: seconds until they are offered again.
+            reason: what the dead letter says, should this have been the last attempt.
         """
-        return run(self._settle("nak", leases, timeout, delay=delay))
+        return run(self._settle("nak", leases, timeout, delay=delay, reason=reason))
 
     def release(
         self, leases: Iterable[Lease | str], *, timeout: float | None = None
@@ -715,6 +752,43 @@ class Queue(QueueBase[Lease]):
     ) -> list[SettleResult]:
         """Settles tasks as failed for good, with a reason for the server's advisory. As ``ack``."""
         return run(self._settle("term", leases, timeout, reason=reason))
+
+    def dead_letters(self, limit: int = 100, *, timeout: float | None = None) -> list[DeadLetter]:
+        """Tasks that have failed on their last attempt, the oldest first; for a queue that was made
+        with the option ``dead_letters``.
+
+        Those that were NAKed are there at once; those whose last taker died, when a later reserve
+        has met them.
+
+        Args:
+            limit: at most so many, 1 to 10,000.
+            timeout: seconds; left out, the client's.
+
+        Raises:
+            ConfigError: the queue keeps no dead letters.
+            QueueNotFound: the queue or the stream of the dead letters does not exist.
+            Unavailable: the connection failed, or there is no leader.
+            DeadlineExceeded: no answer in time.
+        """
+        return run(self._dead_letters(limit, timeout))
+
+    def requeue(
+        self, letters: Iterable[DeadLetter], *, timeout: float | None = None
+    ) -> PublishReport:
+        """Makes tasks of dead letters again, and takes them off the dead letters.
+
+        Their message ids are fresh, ``lease.id`` stays the same. A letter that is no longer there,
+        because somebody else has requeued it, fails with ``LeaseGone``.
+
+        Args:
+            letters: from ``dead_letters``.
+            timeout: seconds for all of them; left out, the client's.
+
+        Raises:
+            TypeError, ConfigError: an item is no dead letter, or the queue keeps none.
+            Unavailable, PermissionDenied: nothing was sent.
+        """
+        return run(self._requeue(letters, timeout))
 
     def consume(
         self,

@@ -161,6 +161,103 @@ class PublishReport(Sequence["PublishResult"]):
         )
 
 
+class DeadLetter:
+    """A task that has failed on its last attempt.
+
+    Attributes:
+        stream, consumer, seq, published_at: which task it was.
+        subject, id, data: of the task; ``headers`` and ``header_values()`` as those of a lease.
+        attempts: how often it was given out.
+        reason: what the last ``nak`` said, or that the last lease ran out.
+        worker: the name of the last taker's connection; "" when the last lease ran out.
+        died_at: when it was given up, in seconds since 1970.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    @property
+    def stream(self) -> str:
+        return str(self._fields["stream"])
+
+    @property
+    def consumer(self) -> str:
+        return str(self._fields["consumer"])
+
+    @property
+    def seq(self) -> int:
+        return int(self._fields["seq"])
+
+    @property
+    def published_at(self) -> float:
+        return int(self._fields["published"]) / 1e9
+
+    @property
+    def subject(self) -> str:
+        return str(self._fields["subject"])
+
+    @property
+    def id(self) -> str:
+        return str(self._fields["id"])
+
+    @property
+    def data(self) -> bytes:
+        return bytes(self._fields["data"])
+
+    def json(self) -> Any:
+        """The payload, parsed as JSON.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        from json import loads
+
+        return loads(self.data)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return dict(reversed(self._fields["headers"]))
+
+    def header_values(self, name: str) -> list[str]:
+        """All values of a header, in their order."""
+        return [value for key, value in self._fields["headers"] if key == name]
+
+    @property
+    def attempts(self) -> int:
+        return int(self._fields["attempts"])
+
+    @property
+    def reason(self) -> str:
+        return str(self._fields["reason"])
+
+    @property
+    def worker(self) -> str:
+        return str(self._fields["worker"])
+
+    @property
+    def died_at(self) -> float:
+        return int(self._fields["died"]) / 1e9
+
+    def _name(self) -> dict[str, Any]:
+        return {key: self._fields[key] for key in ("stream", "consumer", "seq", "published")}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DeadLetter):
+            return NotImplemented
+        return self._name() == other._name()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._name().values()))
+
+    def __repr__(self) -> str:
+        return (
+            f"<DeadLetter {self.id or self.seq} of {self.stream}: {self.attempts} attempts, "
+            f"{self.reason}>"
+        )
+
+
 class SettleResult(Record):
     """How settling one lease ended.
 

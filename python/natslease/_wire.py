@@ -162,6 +162,15 @@ def read_results(answer: bytes) -> list[RawResult] | int:
     ]
 
 
+def read_letters(answer: bytes) -> list[dict[str, Any]]:
+    from base64 import b64decode
+
+    letters: list[dict[str, Any]] = read_value(answer)
+    for letter in letters:
+        letter["data"] = b64decode(letter["data"] or "")
+    return letters
+
+
 class Report:
     """What became of published messages, taken apart only where somebody looks."""
 

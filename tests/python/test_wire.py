@@ -22,6 +22,10 @@ def golden(name: str) -> bytes:
     return (FOLDER / f"{name}.bin").read_bytes()
 
 
+def letters() -> list[natslease.DeadLetter]:
+    return [natslease.DeadLetter(fields) for fields in _wire.read_letters(golden("answer-letters"))]
+
+
 def requests() -> dict[str, bytes]:
     headers = _wire.write_headers(HEADERS)
     lease = (EXPIRES, ACK, b"\0data\xff", b"task-17", b"image.tasks", headers)
@@ -31,6 +35,7 @@ def requests() -> dict[str, bytes]:
         "request-messages": _wire.write_messages(
             [b"", b"\0data\xff"], [b"", b"task-17"], [b"", headers]
         ),
+        "request-names": _wire.write_value([letters()[0]._name()]),
     }
 
 
@@ -119,6 +124,18 @@ def test_report() -> None:
     assert errors[:2] == [None, None]
     assert isinstance(errors[2], natslease.ConnectionLost)
     assert errors[3] is errors[2]
+
+
+def test_letters() -> None:
+    letter, bare = letters()
+    assert (letter.stream, letter.consumer, letter.seq) == ("images", "workers", 17)
+    assert (letter.subject, letter.id, letter.data) == ("image.tasks", "task-17", b"\0data\xff")
+    assert letter.headers == {"A": "1", "B": "2"}
+    assert letter.header_values("B") == ["2", "ü"]
+    assert (letter.attempts, letter.reason, letter.worker) == (3, "broken ü", "a worker")
+    assert letter.published_at == pytest.approx(1_700_000_000.123456789)
+    assert letter.died_at == 1_700_000_060
+    assert (bare.data, bare.headers) == (b"", {})
 
 
 if __name__ == "__main__":
