@@ -151,7 +151,13 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 		case len(c.taken) > 0:
 			return nil
 		case len(v.unsure) > 0:
-			if now.After(c.seen.Add(c.session.countLag)) {
+			if c.synced.Before(c.seen) {
+				if err := c.sync(ctx); err != nil {
+					return err
+				}
+				continue
+			}
+			if now.After(c.seen.Add(c.session.lag(countLag))) {
 				if err := c.look(v.unsure); err != nil {
 					return err
 				}
@@ -163,11 +169,9 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 		case v.failed == len(c.queues) && !v.passing, v.remembered == 0 && !now.Before(c.until):
 			return nil
 		case v.remembered > 0 && c.synced.Before(c.seen):
-			synced := time.Now()
-			if _, err := c.session.syncs.do(ctx); err != nil {
+			if err := c.sync(ctx); err != nil {
 				return err
 			}
-			c.synced = synced
 			continue
 		case !now.Before(c.until):
 			return nil
@@ -185,6 +189,16 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 			return c.session.overdue(ctx)
 		}
 	}
+}
+
+// sync makes sure that what was published before has been heard, and finds out how slow the server is.
+func (c *anyCall) sync(ctx context.Context) error {
+	now := time.Now()
+	_, err := c.session.syncs.do(ctx)
+	if err == nil {
+		c.synced = now
+	}
+	return err
 }
 
 // look glances at queues; those that somebody else is looking at need it no more.

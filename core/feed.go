@@ -63,6 +63,7 @@ func (f *feed) deliver(s *session, l *Lease) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stir()
+	f.pace.returned = time.Time{}
 	if !f.hand(l) {
 		f.hub.counter.late.Add(1)
 		f.keepLate(l)

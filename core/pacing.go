@@ -22,6 +22,8 @@ type pacing struct {
 	until   time.Time // until then verdict is the answer
 	verdict *Error    // nil: empty
 	wait    backoff   // between pulls that the server refuses
+
+	returned time.Time // when this process last gave a task back
 }
 
 // remembers tells whether the answer "nothing" still holds; f.mu is held.
@@ -113,6 +115,13 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 			return true, givesNone()
 		}
 	}
+	// What was given back is not counted as pending.
+	if a.info.NumPending == 0 && a.info.NumAckPending > 0 && time.Since(f.pace.returned) < pacingInterval &&
+		r.tries < 3 && r.again() {
+		f.pace.next = time.Time{}
+		f.pump()
+		return false, nil
+	}
 	if sensing && f.pace.news == news {
 		f.pace.verdict = verdict
 		f.pace.until = f.pace.next
@@ -154,9 +163,13 @@ func (f *feed) rest(p *pull) {
 }
 
 // settled takes note that tasks of this consumer were settled by this process.
-func (f *feed) settled(kind SettleKind) {
+func (f *feed) settled(s Settlement) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	kind := s.Kind
+	if (kind == Nak || kind == Release) && s.Delay == 0 {
+		f.pace.returned = time.Now()
+	}
 	if kind == Nak || kind == Release || f.pace.verdict != nil || f.sight.refusal != nil {
 		f.stir()
 		f.sight.refusal = nil

@@ -89,19 +89,29 @@ const (
 	countLag = 10 * time.Millisecond
 	// clusterLag is how much longer either takes in a cluster, where another server has to be told first.
 	clusterLag = 4
+	// slowLag is how many round trips either takes where those are slow, because the server or this process is busy.
+	slowLag = 4
 )
 
-// setLags needs s.mu.
-func (s *session) setLags() {
-	s.hearLag, s.countLag = hearLag, countLag
-	if s.nc.ConnectedClusterName() != "" {
-		s.hearLag, s.countLag = clusterLag*hearLag, clusterLag*countLag
+// lag is how long what usually takes d takes this server.
+func (s *session) lag(d time.Duration) time.Duration {
+	if s.clustered {
+		d *= clusterLag
 	}
+	return max(d, slowLag*time.Duration(s.roundTrip.Load()))
+}
+
+// measure takes note of how long a round trip took: of the longest, which is forgotten bit by bit.
+func (s *session) measure(d time.Duration) {
+	s.roundTrip.Store(max(int64(d), s.roundTrip.Load()*3/4))
 }
 
 // sync returns when everything has been dispatched that the server sent until hearLag from now.
 func (s *session) sync(ctx context.Context) error {
-	if !sleep(ctx, s.hearLag) {
+	if err := s.ping(ctx); err != nil { // tells how slow the server is
+		return err
+	}
+	if !sleep(ctx, s.lag(hearLag)) {
 		<-ctx.Done() // or nearly so
 		return s.overdue(ctx)
 	}

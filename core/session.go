@@ -46,10 +46,10 @@ type session struct {
 	glances   map[*nats.Subscription]*glance
 	marks     map[*nats.Msg]chan struct{} // see sync
 
-	plain        bool          // no TLS and no WebSocket: see speak
-	maxPayload   int64         // of a message, headers included
-	hearLag      time.Duration // see sensor
-	countLag     time.Duration
+	plain        bool         // no TLS and no WebSocket: see speak
+	maxPayload   int64        // of a message, headers included
+	clustered    bool         // the server has others beside it
+	roundTrip    atomic.Int64 // see measure
 	spoken       atomic.Uint64
 	spokenBytes  atomic.Uint64
 	awaitedSince atomic.Int64                // flight offset at which something began to be awaited; 0 = nothing is
@@ -89,7 +89,7 @@ func (s *session) start(ctx context.Context, nc *nats.Conn, w *wire) error {
 	s.mu.Lock()
 	s.nc, s.wire = nc, w
 	s.plain, s.maxPayload = isPlain(nc), nc.MaxPayload()
-	s.setLags()
+	s.clustered = nc.ConnectedClusterName() != ""
 	cause := s.cause
 	s.mu.Unlock()
 	if cause == nil {
@@ -264,9 +264,11 @@ func (s *session) ping(ctx context.Context) error {
 		return err
 	}
 	defer s.unregister(id)
+	started := time.Now()
 	err = s.nc.FlushWithContext(ctx)
 	switch {
 	case err == nil:
+		s.measure(time.Since(started))
 		s.judge(nil)
 		return nil
 	case ctx.Err() != nil:

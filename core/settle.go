@@ -142,7 +142,7 @@ func (f *feed) settle(ctx context.Context, s Settlement, items []SettleItem) ([]
 		todo = f.bury(ctx, c, s, todo)
 	}
 	f.confirm(ctx, c, todo)
-	f.conclude(c, s.Kind)
+	f.conclude(c, s)
 	return c.results, nil
 }
 
@@ -175,10 +175,10 @@ func (f *feed) admit(c *settleCall, kind SettleKind) []int {
 }
 
 // conclude draws the local consequences of what was settled.
-func (f *feed) conclude(c *settleCall, kind SettleKind) {
-	if kind != Extend {
+func (f *feed) conclude(c *settleCall, s Settlement) {
+	if s.Kind != Extend {
 		f.hub.keeper.forget(c.items)
-		f.settled(kind)
+		f.settled(s)
 		return
 	}
 	ackWait := f.known().ackWait

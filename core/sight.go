@@ -24,7 +24,7 @@ type look struct {
 // reliable tells whether "nothing" was true at that look, and whatever was published since would have been heard; f.mu
 // is held.
 func (f *feed) reliable(at look) bool {
-	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(at.sensor.session.countLag))
+	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(at.sensor.session.lag(countLag)))
 }
 
 // turn tells when ReserveAny last took from the queue, as a number that grows.
@@ -127,7 +127,7 @@ func (f *feed) outlook(s *session, since time.Time, interval time.Duration) (out
 	case f.sight.refusal != nil && now.Before(f.sight.lapses):
 		return refused, f.sight.refusal
 	case fresh && f.sight.status.empty():
-		if at.sent.Before(since.Add(s.countLag)) && !f.reliable(at) {
+		if at.sent.Before(since.Add(s.lag(countLag))) && !f.reliable(at) {
 			return seemsEmpty, nil
 		}
 		return isEmpty, nil
