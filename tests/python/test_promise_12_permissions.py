@@ -1,0 +1,125 @@
+"""The template of docs/reference/permissions.md lets each role do its work, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import natslease
+from faces import Face
+from natslease import Message
+from natslease.testing import Server
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "permissions.md"
+VIOLATION = re.compile(r"(?:Publish|Subscription) Violation.*")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = re.search(r"^```\n(authorization .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found
+    config = re.sub(r"\$(\w+)_PASSWORD", lambda m: f"{m[1].lower()}-secret", found[1])
+    with Server(config=config) as server:
+        yield server
+
+
+@pytest.fixture(params=["workqueue", "limits"])
+def role(request: pytest.FixtureRequest, face: Face, server: Server) -> Callable[[str], Any]:
+    """The queue, as a role has it."""
+
+    def queue_of(name: str) -> Any:
+        client = face.client(
+            server.url, user=name, password=f"{name}-secret", inbox_prefix=f"_INBOX.{name}"
+        )
+        return client.queue(
+            "job_8",
+            subject="job.8.tasks",
+            consumer="job-8-consumer",
+            dead_letters="dead",
+            max_deliver=2,
+            ack_wait=1.0,
+            retention=request.param,
+        )
+
+    return queue_of
+
+
+def test_each_role_does_its_work(role: Callable[[str], Any], server: Server) -> None:
+    web, worker, janitor = role("web"), role("worker"), role("janitor")
+    assert janitor.ensure().created
+    assert not janitor.ensure(conflict="error").created
+    assert janitor.ensure(conflict="update").max_deliver == 2
+
+    assert len(web.publish([Message(b"%d" % i, id=str(i)) for i in range(8)]).accepted) == 8
+    assert web.info().messages == 8
+
+    assert worker.info().num_pending == 8
+    taken = worker.reserve(8)
+    while len(taken) < 8:
+        taken += worker.reserve(8, wait=2)
+    assert [r.status for r in worker.ack([taken[0], taken[1].ack_subject])] == ["settled"] * 2
+    taken[2].extend()
+    taken[3].term("no use")
+    worker.keep([taken[4]])
+    taken[5].release()
+    (again,) = worker.reserve(1, wait=2)
+    again.release()  # on the last attempt
+    (again,) = worker.reserve(1, wait=2)
+    assert again.id == "5"
+    again.ack()
+    taken[6].nak()
+    (again,) = worker.reserve(1, wait=2)
+    assert worker.nak([again.ack_subject], reason="broken")[0].status == "settled"
+    assert [r.status for r in worker.ack([taken[2], taken[4], taken[7]])] == ["settled"] * 3
+    assert worker.reserve(1) == []
+
+    (letter,) = janitor.dead_letters()
+    assert (letter.id, letter.reason) == ("6", "broken")
+    assert len(janitor.requeue([letter]).accepted) == 1
+    assert janitor.dead_letters() == []
+    (again,) = worker.reserve(1, wait=2)
+    for _ in range(2):  # the takers die
+        again = (worker.reserve(1, wait=3) or [again])[0]
+    while not (letters := janitor.dead_letters()):
+        assert worker.reserve(1, wait=0.1) == []
+    assert len(janitor.requeue(letters).accepted) == 1
+    assert janitor.purge() >= 1
+    assert janitor.delete()
+    assert VIOLATION.findall(server.log) == []
+
+
+def test_no_role_does_anothers(role: Callable[[str], Any], server: Server) -> None:
+    web, worker, janitor = role("web"), role("worker"), role("janitor")
+    janitor.ensure()
+    web.publish([b"x"])
+    forbidden = [
+        web.reserve,
+        web.purge,
+        web.delete,
+        web.dead_letters,
+        worker.purge,
+        worker.delete,
+        janitor.reserve,
+    ]
+    for call in forbidden:
+        with pytest.raises(natslease.PermissionDenied) as raised:
+            call(timeout=10)
+        assert raised.value.outcome == "rejected"
+        assert not isinstance(raised.value, OSError)
+    for queue in (web, worker):
+        with pytest.raises(natslease.PermissionDenied):
+            queue.ensure(conflict="update", timeout=10)
+    assert janitor.info().messages == 1
+    assert VIOLATION.search(server.log)
+
+
+def test_an_inbox_of_anothers_is_refused(face: Face, server: Server) -> None:
+    client = face.client(
+        server.url, user="web", password="web-secret", inbox_prefix="_INBOX.worker"
+    )
+    with pytest.raises(natslease.PermissionDenied, match=r"inbox_prefix|InboxPrefix"):
+        client.ping(timeout=10)
