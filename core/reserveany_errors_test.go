@@ -4,10 +4,11 @@ import (
 	"testing"
 	"time"
 
-	natslease "github.com/RolnickLab/natslease/core"
-	"github.com/RolnickLab/natslease/core/internal/natstest"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
+
+	"github.com/RolnickLab/natslease/core"
+	"github.com/RolnickLab/natslease/core/internal/natstest"
 )
 
 // What is wrong with some queues does not fail the others.
