@@ -117,11 +117,22 @@ func CloseClient(ticket, timeout, slice, notifier, client int64) (answer []byte)
 		return encodeError(unknownHandle("client", client))
 	}
 	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+		awaitDetached(ctx)
 		if err := c.Close(ctx); err != nil {
 			return encodeError(err), nil
 		}
 		return []byte{answerDone}, nil
 	})
+}
+
+// awaitDetached waits for what is being given back, and leaves half of the time for closing.
+func awaitDetached(ctx context.Context) {
+	if deadline, ok := ctx.Deadline(); ok {
+		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+		ctx = half
+	}
+	detached.wait(ctx)
 }
 
 // ForgetClient closes a client that nobody uses any more, and returns its handle. It does not wait.
@@ -131,6 +142,7 @@ func ForgetClient(client, timeout int64) int64 {
 			defer func() { _ = recover() }()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(timeout))
 			defer cancel()
+			awaitDetached(ctx)
 			_ = c.Close(ctx) // nobody is left to be told
 		}()
 	}

@@ -13,11 +13,9 @@ type operation struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when answer is there
 
-	mu        sync.Mutex
-	finished  bool
-	abandoned bool
-	answer    []byte
-	undo      func() // gives back what nobody took; nil when there is nothing
+	mu     sync.Mutex
+	answer []byte
+	undo   func() // gives back what nobody took; nil when there is nothing
 }
 
 // operations are those behind tickets.
@@ -48,7 +46,7 @@ func runHere(c call, do repeatable) []byte {
 	defer cancel()
 	answer, undo, open := do(ctx)
 	if !open || ctx.Err() == nil || !time.Now().Before(deadline) {
-		o := &operation{cancel: cancel, done: closed, finished: true, answer: answer, undo: undo}
+		o := &operation{cancel: cancel, done: closed, answer: answer, undo: undo}
 		return o.answerWithin(c.ticket, 0)
 	}
 	c.timeout = max(int64(time.Until(deadline)), 1)
@@ -85,7 +83,11 @@ func run(c call, do work) []byte {
 		go o.work(ctx, do)
 		return o.answerWithin(c.ticket, c.slice)
 	case c.notifier == 0:
-		go o.work(ctx, do)
+		detached.begin()
+		go func() {
+			defer detached.end()
+			o.work(ctx, do)
+		}()
 	default:
 		n, ok := notifiers.get(c.notifier)
 		if !ok {
@@ -105,13 +107,9 @@ func (o *operation) work(ctx context.Context, do work) {
 	defer o.cancel()
 	answer, undo := attempt(ctx, do)
 	o.mu.Lock()
-	o.finished, o.answer, o.undo = true, answer, undo
-	abandoned := o.abandoned
+	o.answer, o.undo = answer, undo
 	o.mu.Unlock()
 	close(o.done)
-	if abandoned && undo != nil {
-		undo()
-	}
 }
 
 func attempt(ctx context.Context, do work) (answer []byte, undo func()) {
@@ -155,15 +153,18 @@ func (o *operation) wait(slice int64) bool {
 
 // abandon ends an operation whose answer nobody will take. It does not wait.
 func (o *operation) abandon() {
-	o.mu.Lock()
-	o.abandoned = true
-	undo := o.undo
-	finished := o.finished
-	o.mu.Unlock()
 	o.cancel()
-	if finished && undo != nil {
-		go undo()
-	}
+	detached.begin()
+	go func() {
+		defer detached.end()
+		<-o.done
+		o.mu.Lock()
+		undo := o.undo
+		o.mu.Unlock()
+		if undo != nil {
+			undo()
+		}
+	}()
 }
 
 // Wait waits for up to slice nanoseconds for the answer of an operation; it returns pending when there is none yet.
