@@ -24,7 +24,7 @@ OPTIONS = {
 }
 
 # Takes tasks on their first attempt: to be killed or frozen uses one up, and there are two. When it
-# goes on it tries all that a stale holder could do to another's lease. A holder's clock begins when a
+# goes on it tries all that a stale holder could do to another's lease. Its clock begins when a
 # task arrives, some milliseconds after the server's: so long it still believes in its lease.
 HOLDER = f"""
 import json, sys, time, natslease
