@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	natslease "github.com/RolnickLab/natslease/core"
+	"github.com/RolnickLab/natslease/core"
 	"github.com/RolnickLab/natslease/core/internal/natstest"
 )
 
