@@ -202,6 +202,10 @@ func connectError(f *flight, server string, err, dialErr error) error {
 		e = newError(CodeConnectFailed, OutcomeNotSent, "%s presented a certificate for another name: set TLS.ServerName (%s)", where, redactError(err))
 	case errors.As(err, &badCert):
 		e = newError(CodeConnectFailed, OutcomeNotSent, "%s presented a certificate that is not valid: %s", where, redactError(err))
+	case strings.Contains(err.Error(), "after TLS handshake"):
+		e = newError(CodeConnectFailed, OutcomeNotSent,
+			"%s closed the connection after the TLS handshake: it may demand a certificate of this client, or refuse the one that it got: set TLS.CertFile (%s)",
+			where, redactError(err))
 	case errors.As(err, &noTLS), errors.Is(err, nats.ErrSecureConnWanted):
 		e = newError(CodeConnectFailed, OutcomeNotSent, "%s does not speak TLS there: check the scheme and TLS.First (%s)", where, redactError(err))
 	default:
