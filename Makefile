@@ -73,7 +73,7 @@ test: lint test-go test-wasm test-python test-pythons test-wheel test-chaos $(SH
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
 	go vet ./...
-	go test -race ./...
+	go test -race -p 1 ./... # in turn: some measure how late calls return
 
 .PHONY: test-wasm
 test-wasm: ## Check that the core compiles for js/wasm
