@@ -19,7 +19,7 @@ import pytest
 from faces import Face, opened
 from natslease.testing import find_server
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
