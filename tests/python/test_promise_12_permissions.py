@@ -20,7 +20,9 @@ VIOLATION = re.compile(r"(?:Publish|Subscription) Violation.*")
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = re.search(r"^```\n(authorization .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.search(
+        r"^```conf\n(authorization .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE
+    )
     assert found
     config = re.sub(r"\$(\w+)_PASSWORD", lambda m: f"{m[1].lower()}-secret", found[1])
     with Server(config=config) as server:

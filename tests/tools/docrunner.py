@@ -1,0 +1,258 @@
+"""Runs the code blocks of a page of the documentation, with a server and a folder of their own."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import yaml
+
+from docpages import ROOT, Block, programs, read
+from natslease.testing import Server, find_server
+from natslease.testing._server import reserve_port
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PATIENCE = 60.0
+_VARIABLE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
+_ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def run(path: Path) -> None:
+    """Tests all blocks of a page.
+
+    Raises:
+        PageFailed: a block does not do what the page says.
+    """
+    found = read(path)
+    if not found:
+        return
+    with ExitStack() as stack:
+        server = stack.enter_context(Server())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="natslease-docs-")))
+        page = Page(server, folder, stack)
+        for block in programs(found):
+            page.test(block)
+
+
+class Page:
+    """What the blocks of a page share."""
+
+    def __init__(self, server: Server, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._output = ""
+        web = stack.enter_context(reserve_port())
+        self._ports = {4222: server.port, 8000: web.getsockname()[1]}
+        programs = [Path(sys.executable).parent, ROOT / "build" / "bin"]
+        self._environment = {
+            **os.environ,
+            "NATS_URL": server.url,
+            "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._ways: dict[str, Callable[[Block], None]] = {
+            "bash": self._bash,
+            "console": self._console,
+            "file": self._file,
+            "go": self._go,
+            "make": self._make,
+            "nats-server": self._nats_server,
+            "output": self._compare,
+            "parse": self._parse,
+            "python": self._python,
+            "serve": self._serve,
+        }
+
+    def test(self, block: Block) -> None:
+        """Tests one block; those before it have been."""
+        if block.how not in self._ways:
+            raise block.failed(f"{block.how!r} is none of {', '.join(self._ways)}")
+        self._ways[block.how](block)
+
+    def _here(self, text: str) -> str:
+        """With the addresses that the page's own servers listen on."""
+        for port, own in self._ports.items():
+            text = re.sub(
+                rf"\b(localhost|127\.0\.0\.1|0\.0\.0\.0):{port}\b", f"127.0.0.1:{own}", text
+            )
+        return text
+
+    def _run(
+        self, block: Block, *command: str | Path, cwd: Path | None = None, merged: bool = False
+    ) -> tuple[str, str]:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd or self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise block.failed(f"does not end: {error.output!r} {error.stderr!r}") from None
+        if done.returncode:
+            raise block.failed(f"ended with {done.returncode}\n{done.stdout}{done.stderr or ''}")
+        return done.stdout, done.stderr or ""
+
+    def _python(self, block: Block) -> None:
+        # A file, and one that names the page: processes that are spawned import it anew.
+        script = self._folder / f"{Path(block.page).stem}_{block.line}.py"
+        script.write_text(self._here(block.text))
+        strict = ["-W", "error", "-W", "ignore:.*multi-threaded:DeprecationWarning"]
+        self._output, complaints = self._run(block, sys.executable, *strict, script)
+        if complaints:
+            raise block.failed(complaints)
+
+    def _go(self, block: Block) -> None:
+        # Inside the module, which it imports; the underscore keeps it out of ./...
+        with tempfile.TemporaryDirectory(prefix="_docs-", dir=ROOT / "build") as folder:
+            Path(folder, "main.go").write_text(self._here(block.text))
+            package = f"./{Path(folder).relative_to(ROOT)}"
+            self._output, _ = self._run(block, "go", "run", package, cwd=ROOT)
+
+    def _bash(self, block: Block) -> None:
+        text = self._here(block.text)
+        self._output, _ = self._run(block, "bash", "-euo", "pipefail", "-c", text, merged=True)
+
+    def _console(self, block: Block) -> None:
+        if block.argument not in ("", "checkout"):
+            raise block.failed(f"console in {block.argument!r}")
+        session = list(_session(block))
+        script = "".join(f"{self._here(command)}\nprintf '\\0'\n" for command, _ in session)
+        cwd = ROOT if block.argument else self._folder
+        output, _ = self._run(block, "bash", "-euo", "pipefail", "-c", script, cwd=cwd, merged=True)
+        *outputs, _ = output.split("\0")
+        for (command, expected), self._output in zip(session, outputs, strict=True):
+            if expected:
+                self._check(block, f"$ {command}", expected)
+
+    def _serve(self, block: Block) -> None:
+        ((command, _),) = _session(block)
+        if not block.argument:
+            raise block.failed("which output shows that it is ready?")
+        self._stack.enter_context(self._running(block, self._here(command)))
+
+    @contextmanager
+    def _running(self, block: Block, command: str) -> Iterator[None]:
+        output = ""
+        ready = threading.Event()
+
+        def listen() -> None:
+            nonlocal output
+            assert process.stdout is not None
+            with process.stdout:
+                for line in process.stdout:
+                    output += line
+                    if block.argument in output:
+                        ready.set()
+
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            while not ready.wait(0.05):
+                if not listener.is_alive():
+                    raise block.failed(f"ended with {process.wait(PATIENCE)}\n{output}")
+            yield
+            process.terminate()
+            if (status := process.wait(PATIENCE)) not in _ENDED:
+                raise block.failed(f"ended with {status}\n{output}")
+        except subprocess.TimeoutExpired:
+            raise block.failed(f"does not end\n{output}") from None
+        finally:
+            # What it has left, too.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            listener.join()
+
+    def _make(self, block: Block) -> None:
+        for command, _ in _session(block):
+            command = command.partition(" #")[0].strip()
+            self._run(block, "make", "--dry-run", *command.split()[1:], cwd=ROOT)
+
+    def _file(self, block: Block) -> None:
+        name, _, more = block.argument.partition(" ")
+        path = (self._folder / name).resolve()
+        if not path.is_relative_to(self._folder.resolve()) or more not in ("", "more"):
+            raise block.failed(f"a file {block.argument!r}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if more else "w") as file:
+            file.write(self._here(block.text))
+
+    def _nats_server(self, block: Block) -> None:
+        self._environment.update(dict.fromkeys(_VARIABLE.findall(block.text), "secret"))
+        config = self._folder / "nats-server.conf"
+        config.write_text(block.text)
+        self._run(block, find_server(), "-t", "-c", config, merged=True)
+
+    def _parse(self, block: Block) -> None:
+        if block.language not in _PARSERS:
+            raise block.failed(f"{block.language!r} is none of {', '.join(_PARSERS)}")
+        try:
+            _PARSERS[block.language](block.text)
+        except (ValueError, yaml.YAMLError, configparser.Error) as error:
+            raise block.failed(str(error)) from error
+
+    def _compare(self, block: Block) -> None:
+        self._check(block, "the block before", block.text)
+
+    def _check(self, block: Block, what: str, expected: str) -> None:
+        pattern = re.escape(self._here(expected).strip()).replace(r"\.\.\.", ".*")
+        if not re.fullmatch(pattern, self._output.strip(), re.DOTALL):
+            raise block.failed(f"{what} has written\n{self._output}\nand not\n{expected}")
+
+
+def _ini(text: str) -> None:
+    configparser.ConfigParser(interpolation=None, strict=False).read_string(text)
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "ini": _ini,
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+}
+
+
+def _session(block: Block) -> Iterator[tuple[str, str]]:
+    """The commands of a terminal session, and what each has written."""
+    lines = block.text.splitlines(keepends=True)
+    if not lines or not lines[0].startswith("$ "):
+        raise block.failed("no line with '$ '")
+    while lines:
+        command = lines.pop(0).removeprefix("$ ")
+        while command.endswith("\\\n"):
+            command += lines.pop(0)
+        expected = ""
+        while lines and not lines[0].startswith("$ "):
+            expected += lines.pop(0)
+        yield command.rstrip("\n"), expected
