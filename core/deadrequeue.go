@@ -52,6 +52,51 @@ func (q *Queue) Requeue(ctx context.Context, letters []DeadLetter) (PublishRepor
 	return PublishReport{Results: results}, nil
 }
 
+// Discard takes dead letters off without making tasks of them, and returns how many were still there. It needs only
+// Stream, Consumer, Seq and Published of each.
+func (q *Queue) Discard(ctx context.Context, letters []DeadLetter) (int, error) {
+	const operation = "discard"
+	if err := q.wantsDeadLetters(); err != nil {
+		return 0, inOperation(operation, err, OutcomeRejected)
+	}
+	if len(letters) > maxLetters {
+		return 0, inOperation(operation, configError("%d letters are too many: at most %d", len(letters), maxLetters), OutcomeRejected)
+	}
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
+	if err != nil {
+		return 0, inOperation(operation, err, OutcomeNotSent)
+	}
+	defer cancel()
+	n, err := q.discard(ctx, letters)
+	return n, inOperation(operation, err, OutcomeUnknown)
+}
+
+func (q *Queue) discard(ctx context.Context, letters []DeadLetter) (int, error) {
+	keeps, err := q.keepsSettled(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range letters {
+		l := &letters[i]
+		if l.Stream != q.cfg.Stream || l.Consumer != q.cfg.Consumer {
+			return n, configError("a letter of %s/%s is of another queue, not of %s/%s", l.Stream, l.Consumer, q.cfg.Stream, q.cfg.Consumer)
+		}
+		found, err := q.find(ctx, l)
+		if err != nil {
+			return n, err
+		}
+		if found == nil {
+			continue
+		}
+		if err := q.strike(ctx, l, keeps); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
 // keepsSettled tells whether the queue's stream keeps tasks that are settled.
 func (q *Queue) keepsSettled(ctx context.Context) (bool, error) {
 	var info streamInfo

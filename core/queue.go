@@ -310,6 +310,25 @@ func (q *Queue) Delete(ctx context.Context) (bool, error) {
 	return existed, inOperation(operation, err, OutcomeUnknown)
 }
 
+// DeleteConsumer removes the consumer and leaves the stream. It returns false when there was none.
+func (q *Queue) DeleteConsumer(ctx context.Context) (bool, error) {
+	const operation = "delete_consumer"
+	ctx, cancel, err := q.client.begin(ctx, q.hub.calling)
+	if err != nil {
+		return false, inOperation(operation, err, OutcomeNotSent)
+	}
+	defer cancel()
+	failure, err := q.hub.api(ctx, "CONSUMER.DELETE."+q.cfg.Stream+"."+q.cfg.Consumer, nil, nil)
+	switch {
+	case err != nil || failure == nil:
+	case failure.ErrCode == errCodeStreamNotFound || failure.ErrCode == errCodeConsumerNotFound:
+		return false, nil
+	default:
+		err = failure.asError()
+	}
+	return err == nil, inOperation(operation, err, OutcomeUnknown)
+}
+
 func (q *Queue) deleteAll(ctx context.Context) (bool, error) {
 	existed := false
 	failure, err := q.hub.api(ctx, "CONSUMER.DELETE."+q.cfg.Stream+"."+q.cfg.Consumer, nil, nil)

@@ -38,6 +38,22 @@ func Requeue(ticket, timeout, slice, notifier, queue int64, body []byte) (answer
 	})
 }
 
+// Discard takes names and returns how many letters were still there.
+func Discard(ticket, timeout, slice, notifier, queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	letters, err := decodeNames(body)
+	if err != nil {
+		return encodeError(err)
+	}
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		n, err := q.Discard(ctx, letters)
+		if err != nil {
+			return encodeError(pythonNames(err)), nil
+		}
+		return encodeValue(n), nil
+	})
+}
+
 // letterName is which letter is meant.
 type letterName struct {
 	Stream    string `json:"stream"`

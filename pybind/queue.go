@@ -180,6 +180,14 @@ func Delete(ticket, timeout, slice, notifier, queue int64) (answer []byte) {
 	})
 }
 
+// DeleteConsumer returns whether there was a consumer to delete.
+func DeleteConsumer(ticket, timeout, slice, notifier, queue int64) (answer []byte) {
+	defer rescue(&answer)
+	return onQueue(call{ticket, timeout, slice, notifier}, queue, func(ctx context.Context, q *natslease.Queue) ([]byte, func()) {
+		return value(q.DeleteConsumer(ctx))
+	})
+}
+
 func info(i natslease.QueueInfo, err error) ([]byte, func()) { return value(describeInfo(i), err) }
 
 func value[T any](v T, err error) ([]byte, func()) {

@@ -228,6 +228,10 @@ class AsyncQueue(QueueBase[AsyncLease]):
         """As ``Queue.delete``."""
         return await run(self._delete(timeout))
 
+    async def delete_consumer(self, *, timeout: float | None = None) -> bool:
+        """As ``Queue.delete_consumer``."""
+        return await run(self._delete_consumer(timeout))
+
     async def publish(
         self,
         messages: Iterable[bytes | Message],
@@ -306,6 +310,10 @@ class AsyncQueue(QueueBase[AsyncLease]):
     ) -> PublishReport:
         """As ``Queue.requeue``."""
         return await run(self._requeue(letters, timeout))
+
+    async def discard(self, letters: Iterable[DeadLetter], *, timeout: float | None = None) -> int:
+        """As ``Queue.discard``."""
+        return await run(self._discard(letters, timeout))
 
     async def consume(
         self,

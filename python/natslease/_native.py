@@ -38,6 +38,8 @@ class Native:
         "close_client",
         "dead_letters",
         "delete",
+        "delete_consumer",
+        "discard",
         "ensure",
         "forget_client",
         "forget_queue",
@@ -81,6 +83,8 @@ class Native:
         self.close_client: Export = module.pybind_CloseClient
         self.dead_letters: Export = module.pybind_DeadLetters
         self.delete: Export = module.pybind_Delete
+        self.delete_consumer: Export = module.pybind_DeleteConsumer
+        self.discard: Export = module.pybind_Discard
         self.ensure: Export = module.pybind_Ensure
         self.forget_client: Export = module.pybind_ForgetClient
         self.forget_queue: Export = module.pybind_ForgetQueue

@@ -150,6 +150,16 @@ class QueueBase(Generic[L]):
             _wire.read_value,
         )
 
+    def _delete_consumer(self, timeout: float | None) -> Operation[bool]:
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.delete_consumer,
+            (queue.number,),
+            self._timeout(timeout),
+            _wire.read_value,
+        )
+
     def _reserve(self, n: int, wait: float, timeout: float | None) -> Operation[LeaseBatch[L]]:
         wait_ns = check_reserve(n, wait)
         queue = self._attach()
@@ -319,10 +329,6 @@ class QueueBase(Generic[L]):
     def _requeue(
         self, letters: Iterable[DeadLetter], timeout: float | None
     ) -> Operation[PublishReport]:
-        items = list(letters)
-        for i, item in enumerate(items):
-            if not isinstance(item, DeadLetter):
-                raise TypeError(f"letters: item {i} is {type(item).__name__}: give dead letters")
         queue = self._attach()
         return Operation(
             queue.native,
@@ -330,7 +336,18 @@ class QueueBase(Generic[L]):
             (queue.number,),
             self._timeout(timeout),
             lambda answer: PublishReport([_wire.Report(answer)]),
-            _wire.write_value([item._name() for item in items]),
+            _write_letters(letters),
+        )
+
+    def _discard(self, letters: Iterable[DeadLetter], timeout: float | None) -> Operation[int]:
+        queue = self._attach()
+        return Operation(
+            queue.native,
+            queue.native.discard,
+            (queue.number,),
+            self._timeout(timeout),
+            _wire.read_value,
+            _write_letters(letters),
         )
 
     def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
@@ -402,6 +419,14 @@ def _read_info(answer: bytes) -> QueueInfo:
 
 def _read_letters(answer: bytes) -> list[DeadLetter]:
     return [DeadLetter(fields) for fields in _wire.read_letters(answer)]
+
+
+def _write_letters(letters: Iterable[DeadLetter]) -> bytes:
+    items = list(letters)
+    for i, item in enumerate(items):
+        if not isinstance(item, DeadLetter):
+            raise TypeError(f"letters: item {i} is {type(item).__name__}: give dead letters")
+    return _wire.write_value([item._name() for item in items])
 
 
 def _check_items(leases: Iterable[L | str]) -> list[L | str]:
@@ -659,6 +684,17 @@ class Queue(QueueBase[Lease]):
         """
         return run(self._delete(timeout))
 
+    def delete_consumer(self, *, timeout: float | None = None) -> bool:
+        """Removes the consumer and leaves the stream with its tasks.
+
+        Returns:
+            False when there was none.
+
+        Raises:
+            Error: as ``delete``.
+        """
+        return run(self._delete_consumer(timeout))
+
     def publish(
         self, messages: Iterable[bytes | Message], *, timeout: float | None = None
     ) -> PublishReport:
@@ -789,6 +825,23 @@ class Queue(QueueBase[Lease]):
             Unavailable, PermissionDenied: nothing was sent.
         """
         return run(self._requeue(letters, timeout))
+
+    def discard(self, letters: Iterable[DeadLetter], *, timeout: float | None = None) -> int:
+        """Takes letters off the dead letters without making tasks of them.
+
+        Args:
+            letters: from ``dead_letters``.
+            timeout: seconds for all of them; left out, the client's.
+
+        Returns:
+            How many of them were still there.
+
+        Raises:
+            TypeError, ConfigError: an item is no dead letter of this queue, or the queue keeps
+                none.
+            Unavailable, PermissionDenied, DeadlineExceeded: some may have been taken off.
+        """
+        return run(self._discard(letters, timeout))
 
     def consume(
         self,

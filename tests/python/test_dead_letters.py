@@ -148,3 +148,25 @@ def test_refusals(make_mortal: MakeQueue, client: Any) -> None:
         client.queue("tasks", dead_letters="tasks")
     with pytest.raises(natslease.QueueNotFound, match="other"):
         client.queue("tasks", dead_letters="other").dead_letters()
+
+
+def test_what_is_discarded_does_not_come_back(make_mortal: MakeQueue) -> None:
+    queue = make_mortal(max_deliver=1)
+    queue.publish([b"1", b"2"])
+    queue.nak(queue.reserve(2))
+    one, two = queue.dead_letters()
+    assert queue.discard([one, one]) == 1
+    assert queue.dead_letters() == [two]
+    assert queue.discard([]) == 0
+    assert queue.reserve(5) == []
+    with pytest.raises(TypeError, match="item 0 is str"):
+        queue.discard(["1"])
+
+
+def test_a_letter_of_which_only_the_server_tells_can_be_discarded(make_mortal: MakeQueue) -> None:
+    queue = make_mortal(max_deliver=1, ack_wait=1.0)
+    queue.publish([b"1"])
+    assert len(queue.reserve(1)) == 1
+    letters = await_letters(queue, 1)
+    assert queue.discard(letters) == 1
+    assert queue.dead_letters() == []

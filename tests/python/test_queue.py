@@ -485,3 +485,15 @@ def test_headers_that_are_none_are_refused(queue: Any, headers: dict[str, str]) 
     report = queue.publish([Message(b"x", headers=headers), b"y"])
     assert isinstance(report.failed[0].error, natslease.ConfigError), report.failed
     assert [lease.data for lease in queue.reserve(2)] == [b"y"]
+
+
+def test_a_consumer_is_deleted_and_its_stream_stays(make_queue: Callable[..., Any]) -> None:
+    queue = make_queue(tasks=1)
+    assert queue.delete_consumer() is True
+    assert queue.delete_consumer() is False
+    with pytest.raises(natslease.QueueNotFound):
+        queue.info()
+    queue.ensure()
+    assert queue.info().num_pending == 1
+    assert queue.delete() is True
+    assert queue.delete_consumer() is False
