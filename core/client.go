@@ -65,6 +65,18 @@ func (c *Client) Close(ctx context.Context) error {
 	return c.hub.leave(ctx)
 }
 
+// GiveBackLate returns the tasks to their queues at once that came after their calls had given up. They are held for the
+// next reserve otherwise, not for a second: a process that is about to end would take them with it.
+func (c *Client) GiveBackLate(ctx context.Context) {
+	ctx, cancel := c.withTimeout(ctx)
+	defer cancel()
+	for _, f := range c.hub.allFeeds() {
+		if late := f.takeAllLate(); len(late) > 0 {
+			f.giveBack(ctx, late)
+		}
+	}
+}
+
 // begin gives a call its deadline and its place among the calls in flight; what it returns gives both back.
 func (c *Client) begin(ctx context.Context, in *bounds) (context.Context, func(), error) {
 	if c.closed.Load() {

@@ -164,6 +164,16 @@ func (f *feed) stopReturnLate() {
 	}
 }
 
+// takeAllLate returns what came for nobody.
+func (f *feed) takeAllLate() []*Lease {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	late := f.late
+	f.late = nil
+	f.stopReturnLate()
+	return late
+}
+
 // drain prepares the feed for the end of its hub: it lets the pull that is still out expire, because a pull whose
 // connection closes under it can lose its tasks until ack_wait, and gives back what has come for nobody.
 func (f *feed) drain(ctx context.Context) {
@@ -187,12 +197,7 @@ func (f *feed) drain(ctx context.Context) {
 	case <-patience.C:
 	case <-ctx.Done():
 	}
-	f.mu.Lock()
-	late := f.late
-	f.late = nil
-	f.stopReturnLate()
-	f.mu.Unlock()
-	if len(late) > 0 {
+	if late := f.takeAllLate(); len(late) > 0 {
 		f.giveBack(ctx, late)
 	}
 }

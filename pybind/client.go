@@ -52,8 +52,8 @@ func (o *options) config() natslease.Config {
 	}
 }
 
-// Open returns the handle of a new client. It does no I/O.
-func Open(config []byte) (answer []byte) {
+// Open makes a new client behind the handle. It does no I/O.
+func Open(client int64, config []byte) (answer []byte) {
 	defer rescue(&answer)
 	var o options
 	if err := json.Unmarshal(config, &o); err != nil {
@@ -63,11 +63,12 @@ func Open(config []byte) (answer []byte) {
 	if err != nil {
 		return encodeError(pythonNames(err))
 	}
-	return encodeNumber(clients.add(c))
+	clients.put(client, c)
+	return []byte{answerDone}
 }
 
-// OpenQueue returns the handle of a queue of the client. It does no I/O.
-func OpenQueue(client int64, config []byte) (answer []byte) {
+// OpenQueue makes a queue of the client behind the handle. It does no I/O.
+func OpenQueue(queue, client int64, config []byte) (answer []byte) {
 	defer rescue(&answer)
 	c, ok := clients.get(client)
 	if !ok {
@@ -81,7 +82,8 @@ func OpenQueue(client int64, config []byte) (answer []byte) {
 	if err != nil {
 		return encodeError(pythonNames(err))
 	}
-	return encodeNumber(queues.add(q))
+	queues.put(queue, q)
+	return []byte{answerDone}
 }
 
 // ForgetQueue ends the handle of a queue, and returns it.

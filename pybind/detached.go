@@ -3,6 +3,7 @@ package pybind
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // detached counts what goes on although nobody waits for it: tasks that are given back. A client is closed after that,
@@ -47,4 +48,26 @@ func (c *counter) wait(ctx context.Context) {
 	case <-idle:
 	case <-ctx.Done():
 	}
+}
+
+// AwaitDetached waits for up to slice nanoseconds for what is being given back; it returns 1 when nothing is left. What
+// came too late for its call, and waits for the next, is given back at once.
+func AwaitDetached(slice int64) (idle int64) {
+	defer func() { _ = recover() }()
+	for _, c := range clients.all() {
+		detached.begin()
+		go func() {
+			defer detached.end()
+			ctx, cancel := context.WithTimeout(context.Background(), giveBackTimeout)
+			defer cancel()
+			c.GiveBackLate(ctx)
+		}()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(slice))
+	defer cancel()
+	detached.wait(ctx)
+	if ctx.Err() != nil {
+		return 0
+	}
+	return 1
 }

@@ -1,31 +1,20 @@
 package pybind
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
-// table gives values numbers that Python can hold.
+// table has values behind numbers, which Python chooses: so it can end what it was interrupted while making.
 type table[T any] struct {
 	mu     sync.RWMutex
-	last   int64
 	values map[int64]T
 }
 
-// add puts v behind a number that was never used before.
-func (t *table[T]) add(v T) int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.last++
-	t.set(t.last, v)
-	return t.last
-}
-
-// put puts v behind a number of the caller's.
 func (t *table[T]) put(handle int64, v T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.set(handle, v)
-}
-
-func (t *table[T]) set(handle int64, v T) {
 	if t.values == nil {
 		t.values = make(map[int64]T)
 	}
@@ -45,4 +34,10 @@ func (t *table[T]) remove(handle int64) (T, bool) {
 	v, ok := t.values[handle]
 	delete(t.values, handle)
 	return v, ok
+}
+
+func (t *table[T]) all() []T {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Values(t.values))
 }

@@ -22,6 +22,11 @@ func newNotifier() (*notifier, error) {
 	if fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err == nil {
 		return &notifier{reading: fd, writing: fd}, nil
 	}
+	return newPipeNotifier()
+}
+
+// newPipeNotifier is for where there is no eventfd.
+func newPipeNotifier() (*notifier, error) {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
@@ -42,12 +47,17 @@ func (n *notifier) tell(ticket int64) {
 	}
 }
 
-// take returns the tickets that are done and makes the descriptor unreadable until there are others.
-func (n *notifier) take() []int64 {
+// take returns up to limit tickets that are done. The descriptor stays readable as long as there are others.
+func (n *notifier) take(limit int) []int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed || len(n.tickets) == 0 {
 		return nil
+	}
+	if len(n.tickets) > limit {
+		tickets := n.tickets[:limit:limit]
+		n.tickets = n.tickets[limit:]
+		return tickets
 	}
 	var buffer [8]byte
 	_, _ = unix.Read(n.reading, buffer[:])
@@ -69,24 +79,25 @@ func (n *notifier) close() {
 	}
 }
 
-// NotifierOpen returns a notifier's handle and, after it, its file descriptor.
-func NotifierOpen() (answer []byte) {
+// NotifierOpen opens a notifier and returns its file descriptor.
+func NotifierOpen(handle int64) (answer []byte) {
 	defer rescue(&answer)
 	n, err := newNotifier()
 	if err != nil {
 		return encodeError(internalError("no notifier could be opened: %s", err))
 	}
-	return encodeNumbers(notifiers.add(n), int64(n.reading))
+	notifiers.put(handle, n)
+	return encodeNumber(int64(n.reading))
 }
 
-// NotifierTake returns the tickets that are done.
-func NotifierTake(handle int64) (answer []byte) {
+// NotifierTake returns up to limit of the tickets that are done.
+func NotifierTake(handle, limit int64) (answer []byte) {
 	defer rescue(&answer)
 	n, ok := notifiers.get(handle)
 	if !ok {
 		return encodeError(unknownHandle("notifier", handle))
 	}
-	return encodeNumbers(n.take()...)
+	return encodeNumbers(n.take(int(limit))...)
 }
 
 // NotifierClose closes a notifier and its descriptor.

@@ -125,11 +125,12 @@ def _generate(generated: Path, headers: Path) -> None:
     go_file, stubs, c_file = (
         generated / name for name in (f"{_GOPY_NAME}.go", "build.py", f"{_GOPY_NAME}.c")
     )
+    exports = patch.signatures(go_file.read_text())
     go_file.write_text(patch.patch_go(go_file.read_text(), include=str(headers)))
     _run([str(tools / "goimports"), "-w", str(go_file)])
     stubs.write_text(patch.patch_stubs(stubs.read_text(), name=_GOPY_NAME))
     _run([sys.executable, stubs.name], cwd=generated)
-    c_file.write_text(patch.patch_c(c_file.read_text()))
+    c_file.write_text(patch.patch_c(c_file.read_text(), exports))
 
 
 def _compile(generated: Path, library: Path, compiler: Compiler) -> None:

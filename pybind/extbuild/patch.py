@@ -7,20 +7,28 @@ that a new release of either generator stops the build instead of changing what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 # The oldest CPython whose stable ABI is used: 3.10.
 LIMITED_API = "0x030A0000"
 
 _PACKAGE_PREFIX = "pybind_"
-# What Python needs beside the package's own functions. The rest of gopy's exports (slices of every
-# basic type, a collector hook) would only be dead code in the shared object.
-_SUPPORT = frozenset({"NumHandles", "Slice_byte_from_bytes", "Slice_byte_to_bytes"})
+# What is needed beside the package's own functions: in C, and of that in Python. The rest of what
+# gopy exports (slices of every basic type, a collector hook) would only be dead code.
+_FOR_PYTHON = frozenset({"NumHandles"})
+_FOR_C = _FOR_PYTHON | {"Slice_byte_from_bytes", "Slice_byte_to_bytes"}
 
 
 class PatchError(Exception):
     """The generated code is not what the patch was written for."""
+
+
+class Signature(NamedTuple):
+    """Which parameters of an export are byte slices, and whether its result is one."""
+
+    parameters: tuple[bool, ...]
+    result: bool
 
 
 class _Edit(NamedTuple):
@@ -89,11 +97,12 @@ _STUB_EDITS = (
         r"^mod\.add_include\('\"{name}_go\.h\"'\)$",
         "mod.add_include('\"_cgo_export.h\"')",
     ),
-    _Edit(
-        "Slice_byte_from_bytes can fail now",
-        r"^mod\.add_function\('Slice_byte_from_bytes'",
-        "add_checked_function(mod, 'Slice_byte_from_bytes'",
-    ),
+)
+
+# The interpreter is let go of, and taken back, in C: a thread that wants it back when the
+# interpreter has ended is ended there, which must not happen below frames of Go.
+_GO_RELEASE = (
+    "\t_saved_thread := C.PyEval_SaveThread()\n\tdefer C.PyEval_RestoreThread(_saved_thread)\n"
 )
 
 _C_EDITS = (
@@ -110,9 +119,27 @@ def patch_go(source: str, *, include: str) -> str:
     if any(c in include for c in "\"'\\\n"):
         raise PatchError(f"quotes or backslashes in the path of Python.h: {include}")
     source = _apply(source, _GO_EDITS, limited_api=LIMITED_API, include=f'"-I{include}"')
-    kept = {name for name in re.findall(r"^//export (\w+)$", source, re.M) if _is_wanted(name)}
-    _require_support(kept, "Go")
+    exports = re.findall(r"^//export (\w+)$", source, re.M)
+    kept = {name for name in exports if name in _FOR_C or name.startswith(_PACKAGE_PREFIX)}
+    _require(_FOR_C, kept, "Go")
+    releases = source.count(_GO_RELEASE)
+    if releases != len(kept - _FOR_C) or releases != source.count("PyEval_SaveThread"):
+        raise PatchError(f"the interpreter is let go of in {releases} of the generated exports")
+    source = source.replace(_GO_RELEASE, "")
     return re.sub(r"^//export (\w+)\n", lambda m: m[0] if m[1] in kept else "", source, flags=re.M)
+
+
+def signatures(source: str) -> dict[str, Signature]:
+    """What the exports of the generated Go file take and return."""
+    found = {}
+    for name, parameters, result in re.findall(
+        rf"^func ({_PACKAGE_PREFIX}\w+)\((.*)\) (\S+) \{{$", source, re.M
+    ):
+        kinds = [parameter.split(" ")[-1] for parameter in parameters.split(", ") if parameter]
+        if unknown := {*kinds, result} - {"CGoHandle", "C.longlong"}:
+            raise PatchError(f"the generated {name} has types that are not known: {unknown}")
+        found[name] = Signature(tuple(k == "CGoHandle" for k in kinds), result == "CGoHandle")
+    return found
 
 
 def patch_stubs(source: str, *, name: str) -> str:
@@ -121,9 +148,10 @@ def patch_stubs(source: str, *, name: str) -> str:
     kept: set[str] = set()
 
     def keep(match: re.Match[str]) -> str:
-        if not _is_wanted(match["function"]):
+        function = match["function"]
+        if function not in _FOR_PYTHON and not function.startswith(_PACKAGE_PREFIX):
             return ""
-        kept.add(match["function"])
+        kept.add(function)
         return match[0]
 
     source = re.sub(
@@ -132,21 +160,71 @@ def patch_stubs(source: str, *, name: str) -> str:
         source,
         flags=re.M,
     )
-    _require_support(kept, "pybindgen")
+    _require(_FOR_PYTHON, kept, "pybindgen")
     return source
 
 
-def patch_c(source: str) -> str:
-    """Patches the C file that pybindgen generates."""
-    return _apply(source, _C_EDITS)
+_WRAPPER = re.compile(
+    r"^PyObject \*\n_wrap_\w*?_(?P<function>pybind_\w+)\([^\n]*\)\n\{\n.*?^\}\n", re.M | re.S
+)
+_CALL = re.compile(
+    r"^    retval = (?P<function>\w+)\((?P<arguments>[\w, ]*)\);\n"
+    r"    if \(PyErr_Occurred\(\)\) \{\n        return NULL;\n    \}\n"
+    r"    py_retval = Py_BuildValue\(\(char \*\) \"L\", retval\);\n",
+    re.M,
+)
 
 
-def _is_wanted(name: str) -> bool:
-    return name in _SUPPORT or name.startswith(_PACKAGE_PREFIX)
+def patch_c(source: str, exports: Mapping[str, Signature]) -> str:
+    """Patches the C file that pybindgen generates.
+
+    Bytes cross the boundary within the call, not as handles in calls of their own: what a signal
+    may come in between of, an interrupted caller would have to give back.
+    """
+    source = _apply(source, _C_EDITS)
+    wrapped = [match["function"] for match in _WRAPPER.finditer(source)]
+    if sorted(wrapped) != sorted(exports):
+        raise PatchError(f"the generated C wraps {wrapped}, not {sorted(exports)}")
+    return _WRAPPER.sub(lambda m: _patch_wrapper(m[0], exports[m["function"]]), source)
 
 
-def _require_support(kept: Set[str], generator: str) -> None:
-    missing = sorted(_SUPPORT - kept)
+def _patch_wrapper(wrapper: str, signature: Signature) -> str:
+    call = _CALL.search(wrapper)
+    if call is None:
+        raise PatchError(f"the generated wrapper has no such call:\n{wrapper}")
+    names = [name for name in call["arguments"].split(", ") if name]
+    if len(names) != len(signature.parameters):
+        raise PatchError(f"the generated wrapper calls with {names}:\n{wrapper}")
+    lines, arguments = [], list(names)
+    for i, name in enumerate(names):
+        if signature.parameters[i]:
+            lines.append(f"    const int64_t {name}_handle = Slice_byte_from_bytes({name});\n")
+            arguments[i] = f"{name}_handle"
+            wrapper = _replace(wrapper, f"    int64_t {name};\n", f"    PyObject *{name};\n")
+    lines += [
+        "    Py_BEGIN_ALLOW_THREADS\n",
+        f"    retval = {call['function']}({', '.join(arguments)});\n",
+        "    Py_END_ALLOW_THREADS\n",
+    ]
+    if signature.result:
+        lines.append("    py_retval = Slice_byte_to_bytes(retval);\n")
+    else:
+        lines.append("    py_retval = PyLong_FromLongLong(retval);\n")
+    wrapper = wrapper.replace(call[0], "".join(lines))
+    if names:
+        codes = "".join("S" if is_bytes else "L" for is_bytes in signature.parameters)
+        wrapper = _replace(wrapper, f'(char *) "{"L" * len(names)}"', f'(char *) "{codes}"')
+    return wrapper
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    if text.count(old) != 1:
+        raise PatchError(f"expected one of {old!r} in the generated wrapper:\n{text}")
+    return text.replace(old, new)
+
+
+def _require(wanted: Set[str], kept: Set[str], generator: str) -> None:
+    missing = sorted(wanted - kept)
     if missing:
         raise PatchError(f"the generated {generator} code lacks {', '.join(missing)}")
     if not any(name.startswith(_PACKAGE_PREFIX) for name in kept):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet, ref
 
 from . import _wire
 from ._client import ClientBase
 from ._errors import Error
 from ._lease import AnyBatch, LeaseBase, LeaseBatch, note, reason_of
-from ._native import Native
+from ._native import Native, exclusively
 from ._operation import Operation, Running
 from ._queue import Consuming, QueueBase
 
@@ -28,28 +29,42 @@ T = TypeVar("T")
 
 # Where a loop keeps its notifier: it lives as long as the loop.
 _ATTRIBUTE = "_natslease_notifier"
+# How many operations a loop is woken for at a time: it has others to look after, too.
+_AT_ONCE = 32
+
+_notifiers: WeakSet[_Notifier] = WeakSet()
 
 
 class _Notifier:
     """Wakes the operations of one event loop."""
 
-    __slots__ = ("_fd", "_waiting", "native", "number")
+    __slots__ = ("__weakref__", "_loop", "_waiting", "native", "number")
 
     def __init__(self, native: Native, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self.number = 0
-        answer = native.call(native.notifier_open)
+        self._loop = ref(loop)
+        self.native = native
+        self.number = next(native.numbers)
+        answer = native.notifier_open(self.number)
         if answer[0] == _wire.ERROR:
             raise _wire.read_error(answer)
-        self.native = native
-        self.number, self._fd = _wire.read_numbers(answer)
-        loop.add_reader(self._fd, self._on_ready)
+        loop.add_reader(_wire.read_number(answer), self._on_ready)
 
     def _on_ready(self) -> None:
-        for ticket in _wire.read_numbers(self.native.call(self.native.notifier_take, self.number)):
-            future = self._waiting.pop(ticket, None)
-            if future is not None and not future.done():
-                future.set_result(None)
+        try:
+            # What is left makes the descriptor readable again.
+            for ticket in _wire.read_numbers(self.native.notifier_take(self.number, _AT_ONCE)):
+                self._wake(ticket)
+        except BaseException:
+            # Of a signal handler: who waits looks for himself.
+            for ticket in list(self._waiting):
+                self._wake(ticket)
+            raise
+
+    def _wake(self, ticket: int) -> None:
+        future = self._waiting.pop(ticket, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def expect(self, ticket: int, future: asyncio.Future[None]) -> None:
         self._waiting[ticket] = future
@@ -57,12 +72,20 @@ class _Notifier:
     def forget(self, ticket: int) -> None:
         self._waiting.pop(ticket, None)
 
-    def __del__(self) -> None:
-        # The loop is gone, and with it whoever waited.
-        if self.number and self.native.is_usable():
+    def is_orphan(self) -> bool:
+        """Whether its loop runs no more."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    def close(self) -> None:
+        """Ends it. The loop is gone, and with it whoever waited."""
+        number, self.number = self.number, 0
+        if number and self.native.is_usable():
             for ticket in self._waiting:
                 self.native.cancel(ticket)
-            self.native.notifier_close(self.number)
+            self.native.notifier_close(number)
+
+    __del__ = close
 
 
 def _notifier(native: Native, loop: asyncio.AbstractEventLoop) -> _Notifier:
@@ -70,49 +93,53 @@ def _notifier(native: Native, loop: asyncio.AbstractEventLoop) -> _Notifier:
     if notifier is None or notifier.native is not native:
         notifier = _Notifier(native, loop)
         setattr(loop, _ATTRIBUTE, notifier)
+        with exclusively():
+            # A loop that was closed during calls is part of a cycle with them, which the garbage
+            # collector may find late.
+            for orphan in [n for n in _notifiers if n.is_orphan()]:
+                _notifiers.discard(orphan)
+                orphan.close()
+            _notifiers.add(notifier)
     return notifier
 
 
-def _begin(operation: Operation[T]) -> Running[T]:
-    native = operation.native
+def _start(running: Running[Any]) -> None:
+    operation = running.operation
     loop = asyncio.get_running_loop()
-    notifier = _notifier(native, loop)
-    running = Running(operation, next(native.tickets))
-    running.waiter = loop.create_future()
-    notifier.expect(running.ticket, running.waiter)
-    try:
-        running.answer = operation.start(running.ticket, 0, notifier.number)
-    except BaseException:
-        _abandon(running)
-        raise
-    return running
-
-
-def _notifier_of(running: Running[Any]) -> _Notifier:
-    notifier: _Notifier = getattr(running.waiter.get_loop(), _ATTRIBUTE)
-    return notifier
+    notifier = _notifier(operation.native, loop)
+    waiter = loop.create_future()
+    running.notifier, running.waiter = notifier, waiter
+    notifier.expect(running.ticket, waiter)
+    running.answer = operation.start(running.ticket, 0, notifier.number)
 
 
 async def _finish(running: Running[T]) -> T:
-    native = running.operation.native
-    if running.answer is not None and running.answer[0] == _wire.PENDING:
-        await running.waiter
-        running.answer = native.to_bytes(native.wait(running.ticket, 0))
-    else:
-        _notifier_of(running).forget(running.ticket)
+    notifier, native = running.notifier, running.operation.native
     assert running.answer is not None
+    if running.answer[0] == _wire.PENDING:
+        await running.waiter
+        running.answer = native.wait(running.ticket, 0)
+        while running.answer[0] == _wire.PENDING:  # woken without need
+            running.waiter = asyncio.get_running_loop().create_future()
+            notifier.expect(running.ticket, running.waiter)
+            await running.waiter
+            running.answer = native.wait(running.ticket, 0)
+    else:
+        notifier.forget(running.ticket)
     return running.operation.conclude(running.ticket, running.answer)
 
 
 def _abandon(running: Running[Any]) -> None:
-    _notifier_of(running).forget(running.ticket)
-    running.operation.abandon(running.ticket, running.answer)
+    if running.notifier is not None:
+        running.notifier.forget(running.ticket)
+    running.abandon()
 
 
 async def run(operation: Operation[T]) -> T:
     """Runs an operation. When it is cancelled, what it takes is given back."""
-    running = _begin(operation)
+    running = Running(operation)
     try:
+        _start(running)
         return await _finish(running)
     except BaseException:
         _abandon(running)
@@ -127,7 +154,8 @@ async def run_call(call: Call[T]) -> T:
         while True:
             step = call.send(outcome)
             if isinstance(step, Operation):
-                outcome = running = _begin(step)
+                outcome = running = Running(step)
+                _start(running)
                 continue
             try:
                 outcome = await _finish(step)

@@ -54,9 +54,9 @@ class ClientHandle:
 
     __slots__ = ("native", "number")
 
-    def __init__(self, native: Native, number: int) -> None:
+    def __init__(self, native: Native) -> None:
         self.native = native
-        self.number = number
+        self.number = next(native.numbers)
 
     def __del__(self) -> None:
         if self.number and self.native.is_usable():
@@ -229,10 +229,11 @@ class ClientBase:
             handle = self._handle
             if handle is not None and handle.native is here:
                 return handle
-            answer = here.call(here.open, _wire.write_value(options))
+            handle = ClientHandle(here)
+            answer = here.open(handle.number, _wire.write_value(options))
             if answer[0] == _wire.ERROR:
                 raise _wire.read_error(answer)
-            handle = self._handle = ClientHandle(here, _wire.read_number(answer))
+            self._handle = handle
             return handle
 
     def _queue(self, kind: type[Q], options: Mapping[str, Any]) -> Q:
@@ -344,7 +345,7 @@ class ClientBase:
             ClientClosed: the client was closed.
         """
         client = self._attach()
-        answer = client.native.call(client.native.stats, client.number)
+        answer = client.native.stats(client.number)
         if answer[0] == _wire.ERROR:
             raise _wire.read_error(answer)
         figures = _wire.read_value(answer)

@@ -10,7 +10,7 @@ from ._wire import read_value
 
 def hand_over(native: Native) -> None:
     """Logs what the core has logged since the last time, to the logger ``natslease``."""
-    logs = read_value(native.call(native.logs))
+    logs = read_value(native.logs())
     logging = sys.modules.get("logging")
     if logging is None:
         return  # nobody can have asked for them

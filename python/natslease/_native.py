@@ -7,6 +7,7 @@ linker would otherwise find that the library is there already.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -21,19 +22,25 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    # A function of the extension; see the exports of the Go package pybind for their arguments.
-    # Most return the handle of an answer.
-    Export = Callable[..., int]
+    # A function of the extension that returns an answer; see the exports of the Go package pybind
+    # for their arguments.
+    Export = Callable[..., bytes]
+    # One that returns a number.
+    Count = Callable[..., int]
 
 _NAME = "natslease._natslease"
 # os.path: pathlib is slow to import.
 _FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_natslease.abi3.so")  # noqa: PTH100, PTH118, PTH120
+
+# How long, in nanoseconds, the end of the program is held up at most.
+_EXIT_TIMEOUT = 1_000_000_000
 
 
 class Native:
     """One loaded copy of the extension."""
 
     __slots__ = (
+        "await_detached",
         "cancel",
         "close_client",
         "dead_letters",
@@ -45,7 +52,6 @@ class Native:
         "forget_queue",
         "fork_begin",
         "fork_end",
-        "from_bytes",
         "generation",
         "info",
         "keep",
@@ -54,6 +60,7 @@ class Native:
         "notifier_close",
         "notifier_open",
         "notifier_take",
+        "numbers",
         "open",
         "open_queue",
         "pid",
@@ -67,8 +74,6 @@ class Native:
         "settle",
         "stats",
         "taken",
-        "tickets",
-        "to_bytes",
         "unkeep",
         "wait",
     )
@@ -76,20 +81,21 @@ class Native:
     def __init__(self, module: ModuleType, generation: int) -> None:
         self.pid = os.getpid()
         self.generation = generation
-        # Tickets are chosen here, so that an operation can be cancelled whenever its call is
-        # interrupted.
-        self.tickets = count(1)
-        self.cancel: Export = module.pybind_Cancel
+        # Handles and tickets are chosen here, so that there is something to end them by whenever
+        # the call that makes them is interrupted.
+        self.numbers = count(1)
+        self.await_detached: Count = module.pybind_AwaitDetached
+        self.cancel: Count = module.pybind_Cancel
         self.close_client: Export = module.pybind_CloseClient
         self.dead_letters: Export = module.pybind_DeadLetters
         self.delete: Export = module.pybind_Delete
         self.delete_consumer: Export = module.pybind_DeleteConsumer
         self.discard: Export = module.pybind_Discard
         self.ensure: Export = module.pybind_Ensure
-        self.forget_client: Export = module.pybind_ForgetClient
-        self.forget_queue: Export = module.pybind_ForgetQueue
+        self.forget_client: Count = module.pybind_ForgetClient
+        self.forget_queue: Count = module.pybind_ForgetQueue
         self.fork_begin: Export = module.pybind_ForkBegin
-        self.fork_end: Export = module.pybind_ForkEnd
+        self.fork_end: Count = module.pybind_ForkEnd
         self.info: Export = module.pybind_Info
         self.keep: Export = module.pybind_Keep
         self.kept: Export = module.pybind_Kept
@@ -108,11 +114,9 @@ class Native:
         self.reserve_any: Export = module.pybind_ReserveAny
         self.settle: Export = module.pybind_Settle
         self.stats: Export = module.pybind_Stats
-        self.taken: Export = module.pybind_Taken
+        self.taken: Count = module.pybind_Taken
         self.unkeep: Export = module.pybind_Unkeep
         self.wait: Export = module.pybind_Wait
-        self.from_bytes: Callable[[bytes], int] = module.Slice_byte_from_bytes
-        self.to_bytes: Callable[[int], bytes] = module.Slice_byte_to_bytes
 
     def is_usable(self, getpid: Callable[[], int] = os.getpid) -> bool:
         """Whether this copy was loaded by this process, not by one that it was forked from."""
@@ -121,15 +125,9 @@ class Native:
     def disown(self) -> None:
         """Makes the copy of the process that this one was forked from refuse instead of hang."""
         for name in self.__slots__:
-            if name not in ("generation", "pid", "tickets"):
+            if name not in ("generation", "numbers", "pid"):
                 setattr(self, name, _refuse)
-        self.cancel = _leave
-
-    def call(self, export: Export, *arguments: int | bytes) -> bytes:
-        """Calls an export that does not wait, and takes its answer over."""
-        return self.to_bytes(
-            export(*(self.from_bytes(a) if isinstance(a, bytes) else a for a in arguments))
-        )
+        self.await_detached = self.cancel = _leave
 
 
 def _refuse(*_: object) -> Any:
@@ -222,8 +220,16 @@ def _is_main_interpreter() -> bool:
 
 
 def _import(path: str) -> ModuleType:
+    from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
+
     loader = ExtensionFileLoader(_NAME, path)
-    module = loader.create_module(ModuleSpec(_NAME, loader, origin=path))
+    # The threads of the Go runtime inherit the mask. One that left a signal unblocked would be
+    # given it where all of the program's own threads block it, to wait for it.
+    mask = pthread_sigmask(SIG_BLOCK, valid_signals())
+    try:
+        module = loader.create_module(ModuleSpec(_NAME, loader, origin=path))
+    finally:
+        pthread_sigmask(SIG_SETMASK, mask)
     loader.exec_module(module)
     return module
 
@@ -289,12 +295,23 @@ def _advice(error: Exception, *, copy: bool) -> str:
     return f"natslease's compiled part cannot be loaded into {version} on {sys.platform}: {error}"
 
 
+def _at_exit() -> None:
+    """Waits, not long, for tasks that are being given back: the process takes them with it."""
+    found = _current
+    if found is None or not found.is_usable():
+        return
+    slice_ = _EXIT_TIMEOUT // 20
+    for _ in range(20):  # in slices, so that it can be interrupted
+        if found.await_detached(slice_):
+            return
+
+
 def _before_fork() -> None:
     global _inherited
     _lock.acquire()
     found = _current
     if found is not None and found.is_usable():
-        _inherited = list(memoryview(found.to_bytes(found.fork_begin()))[1:].cast("q"))
+        _inherited = list(memoryview(found.fork_begin())[1:].cast("q"))
 
 
 def _after_fork_in_parent() -> None:
@@ -323,6 +340,7 @@ def _after_fork_in_child() -> None:
             pass
 
 
+atexit.register(_at_exit)
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,

@@ -52,15 +52,9 @@ class Operation(Generic[T]):
 
     def start(self, ticket: int, slice_: int, notifier: int) -> bytes:
         """Starts it, and returns its answer or that it is pending."""
-        native = self.native
         if self.body is None:
-            return native.to_bytes(
-                self.export(ticket, self.timeout, slice_, notifier, *self.arguments)
-            )
-        body = native.from_bytes(self.body)
-        return native.to_bytes(
-            self.export(ticket, self.timeout, slice_, notifier, *self.arguments, body)
-        )
+            return self.export(ticket, self.timeout, slice_, notifier, *self.arguments)
+        return self.export(ticket, self.timeout, slice_, notifier, *self.arguments, self.body)
 
     def conclude(self, ticket: int, answer: bytes) -> T:
         """Reads the answer."""
@@ -87,7 +81,7 @@ class Operation(Generic[T]):
 def run(operation: Operation[T]) -> T:
     """Runs an operation in this thread. It can be interrupted by signals."""
     native = operation.native
-    ticket = next(native.tickets)
+    ticket = next(native.numbers)
     answer = None
     try:
         answer = operation.start(ticket, SLICE, 0)
@@ -97,7 +91,7 @@ def run(operation: Operation[T]) -> T:
                 native.taken(ticket)
             return result
         while answer[0] == _wire.PENDING:
-            answer = native.to_bytes(native.wait(ticket, SLICE))
+            answer = native.wait(ticket, SLICE)
         return operation.conclude(ticket, answer)
     except BaseException:
         operation.abandon(ticket, answer)
@@ -105,15 +99,23 @@ def run(operation: Operation[T]) -> T:
 
 
 class Running(Generic[T]):
-    """An operation that was started and is not waited for yet."""
+    """An operation that has a ticket.
 
-    __slots__ = ("answer", "operation", "ticket", "waiter")
+    It is made before the operation is started: a call that is interrupted meanwhile can abandon it.
+    """
 
-    def __init__(self, operation: Operation[T], ticket: int) -> None:
+    __slots__ = ("answer", "notifier", "operation", "ticket", "waiter")
+
+    def __init__(self, operation: Operation[T]) -> None:
         self.operation = operation
-        self.ticket = ticket
+        self.ticket = next(operation.native.numbers)
         self.answer: bytes | None = None
-        self.waiter: Any = None  # an event loop's future
+        self.notifier: Any = None  # an event loop's
+        self.waiter: Any = None  # its future
+
+    def abandon(self) -> None:
+        """Gives it up."""
+        self.operation.abandon(self.ticket, self.answer)
 
 
 if TYPE_CHECKING:
@@ -122,21 +124,12 @@ if TYPE_CHECKING:
     Call = Generator[Operation[Any] | Running[Any], Any, T]
 
 
-def begin(operation: Operation[T]) -> Running[T]:
-    """Starts an operation."""
-    running = Running(operation, next(operation.native.tickets))
-    running.answer = operation.start(running.ticket, 1, 0)
-    return running
-
-
 def finish(running: Running[T]) -> T:
     """Waits for an operation."""
     native = running.operation.native
-    answer = running.answer
-    while answer is None or answer[0] == _wire.PENDING:
-        answer = native.to_bytes(native.wait(running.ticket, SLICE))
-    running.answer = answer
-    return running.operation.conclude(running.ticket, answer)
+    while running.answer is None or running.answer[0] == _wire.PENDING:
+        running.answer = native.wait(running.ticket, SLICE)
+    return running.operation.conclude(running.ticket, running.answer)
 
 
 def run_call(call: Call[T]) -> T:
@@ -147,7 +140,8 @@ def run_call(call: Call[T]) -> T:
         while True:
             step = call.send(outcome)
             if isinstance(step, Operation):
-                outcome = running = begin(step)
+                outcome = running = Running(step)
+                running.answer = step.start(running.ticket, 1, 0)
                 continue
             try:
                 outcome = finish(step)
@@ -158,7 +152,7 @@ def run_call(call: Call[T]) -> T:
         return value
     except BaseException:
         if running is not None:
-            running.operation.abandon(running.ticket, running.answer)
+            running.abandon()
         raise
 
 

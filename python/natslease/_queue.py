@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ._client import ClientBase
-    from ._native import Native
+    from ._native import Export, Native
     from ._operation import Call, Running
     from ._types import Conflict, ReportPart
 
@@ -42,9 +42,9 @@ class QueueHandle:
 
     __slots__ = ("native", "number")
 
-    def __init__(self, native: Native, number: int) -> None:
+    def __init__(self, native: Native) -> None:
         self.native = native
-        self.number = number
+        self.number = next(native.numbers)
 
     def __del__(self) -> None:
         if self.native.is_usable():
@@ -94,12 +94,13 @@ class QueueBase(Generic[L]):
             handle = self._handle
             if handle is not None and handle.native is client.native:
                 return handle
-            answer = client.native.call(
-                client.native.open_queue, client.number, _wire.write_value(self._options)
+            handle = QueueHandle(client.native)
+            answer = client.native.open_queue(
+                handle.number, client.number, _wire.write_value(self._options)
             )
             if answer[0] == _wire.ERROR:
                 raise _wire.read_error(answer)
-            handle = self._handle = QueueHandle(client.native, _wire.read_number(answer))
+            self._handle = handle
             return handle
 
     def _timeout(self, timeout: float | None, wait: int = 0) -> int:
@@ -352,12 +353,8 @@ class QueueBase(Generic[L]):
 
     def _on_kept(self, export: str, items: list[L | str], *arguments: int) -> bytes:
         queue = self._attach()
-        answer = queue.native.call(
-            getattr(queue.native, export),
-            queue.number,
-            *arguments,
-            _wire.write_items(*_columns(items)),
-        )
+        call: Export = getattr(queue.native, export)
+        answer = call(queue.number, *arguments, _wire.write_items(*_columns(items)))
         if answer[0] == _wire.ERROR:
             raise _wire.read_error(answer)
         return answer

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from extbuild import patch
+from extbuild.patch import Signature
 
 GO = """\
 package main
@@ -104,8 +105,28 @@ func Slice_byte_to_bytes(handle CGoHandle) *C.PyObject {
 }
 
 //export pybind_Wait
-func pybind_Wait(ticket C.longlong) C.longlong {
-	return C.longlong(pybind.Wait(int64(ticket)))
+func pybind_Wait(ticket C.longlong) CGoHandle {
+	_saved_thread := C.PyEval_SaveThread()
+	defer C.PyEval_RestoreThread(_saved_thread)
+	cret := pybind.Wait(int64(ticket))
+
+	return handleFromPtr_Slice_byte(&cret)
+}
+
+//export pybind_Open
+func pybind_Open(client C.longlong, config CGoHandle) C.longlong {
+	_saved_thread := C.PyEval_SaveThread()
+	defer C.PyEval_RestoreThread(_saved_thread)
+	return C.longlong(pybind.Open(int64(client), deptrFromHandle_Slice_byte(config)))
+}
+
+//export pybind_Logs
+func pybind_Logs() CGoHandle {
+	_saved_thread := C.PyEval_SaveThread()
+	defer C.PyEval_RestoreThread(_saved_thread)
+	cret := pybind.Logs()
+
+	return handleFromPtr_Slice_byte(&cret)
 }
 """
 
@@ -123,6 +144,46 @@ add_checked_string_function(mod, 'pybind_Version', retval('char*'), [])
 
 mod.generate(open('natslease.c', 'w'))
 """
+
+C = """\
+typedef PyAsyncMethods* cmpfunc;
+
+PyObject *
+_wrap__natslease_pybind_Open(PyObject * PYBINDGEN_UNUSED(dummy), PyObject *args, PyObject *kwargs)
+{
+    PyObject *py_retval;
+    int64_t retval;
+    int64_t client;
+    int64_t config;
+    const char *keywords[] = {"client", "config", NULL};
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, (char *) "LL", (char **) keywords, &client, &config)) {
+        return NULL;
+    }
+    retval = pybind_Open(client, config);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    py_retval = Py_BuildValue((char *) "L", retval);
+    return py_retval;
+}
+
+
+PyObject *
+_wrap__natslease_pybind_Logs(PyObject *PYBINDGEN_UNUSED(_args), PyObject *PYBINDGEN_UNUSED(_kwargs))
+{
+    PyObject *py_retval;
+    int64_t retval;
+
+    retval = pybind_Logs();
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    py_retval = Py_BuildValue((char *) "L", retval);
+    return py_retval;
+}
+"""  # noqa: E501
+SIGNATURES = {"pybind_Open": Signature((False, True), False), "pybind_Logs": Signature((), True)}
 
 
 def go(source: str = GO) -> str:
@@ -149,27 +210,55 @@ def test_go_exports_what_python_calls_and_keeps_the_rest_for_the_linker_to_drop(
         "Slice_byte_from_bytes",
         "Slice_byte_to_bytes",
         "pybind_Wait",
+        "pybind_Open",
+        "pybind_Logs",
     ]
     assert "func Slice_bool_len(" in patched
+
+
+def test_go_does_not_wait_for_the_interpreter() -> None:
+    assert "PyEval_" not in go()
+
+
+def test_signatures_tell_bytes_from_numbers() -> None:
+    assert patch.signatures(GO) == {**SIGNATURES, "pybind_Wait": Signature((False,), True)}
+    with pytest.raises(patch.PatchError, match="types that are not known"):
+        patch.signatures(GO.replace("ticket C.longlong", "ticket *C.char"))
 
 
 def test_stubs_wrap_the_same_functions() -> None:
     patched = patch.patch_stubs(STUBS, name="natslease")
     assert re.findall(r"'(\w+)', (?:None|retval)", patched) == [
         "NumHandles",
-        "Slice_byte_from_bytes",
-        "Slice_byte_to_bytes",
         "pybind_Wait",
         "pybind_Version",
     ]
     assert "mod.add_include('\"_cgo_export.h\"')\n" in patched
-    assert "add_checked_function(mod, 'Slice_byte_from_bytes', " in patched
     assert patched.endswith("\nmod.generate(open('natslease.c', 'w'))\n")
 
 
 def test_c_uses_no_type_outside_the_stable_abi() -> None:
-    source = "#if A\ntypedef PyAsyncMethods* cmpfunc;\n#else\ntypedef void* cmpfunc;\n#endif\n"
-    assert "PyAsyncMethods" not in patch.patch_c(source)
+    assert "PyAsyncMethods" not in patch.patch_c(C, SIGNATURES)
+
+
+def test_c_converts_bytes_within_the_call_and_lets_go_of_the_interpreter_around_it() -> None:
+    patched = patch.patch_c(C, SIGNATURES)
+    assert '"LS", (char **) keywords, &client, &config' in patched
+    assert "    PyObject *config;\n" in patched
+    assert (
+        "    const int64_t config_handle = Slice_byte_from_bytes(config);\n"
+        "    Py_BEGIN_ALLOW_THREADS\n"
+        "    retval = pybind_Open(client, config_handle);\n"
+        "    Py_END_ALLOW_THREADS\n"
+        "    py_retval = PyLong_FromLongLong(retval);\n"
+        "    return py_retval;\n"
+    ) in patched
+    assert (
+        "    Py_BEGIN_ALLOW_THREADS\n"
+        "    retval = pybind_Logs();\n"
+        "    Py_END_ALLOW_THREADS\n"
+        "    py_retval = Slice_byte_to_bytes(retval);\n"
+    ) in patched
 
 
 @pytest.mark.parametrize(
@@ -184,6 +273,7 @@ def test_c_uses_no_type_outside_the_stable_abi() -> None:
         ("unsafe.Pointer(&s[0])", "unsafe.Pointer(&data[0])"),
         ("//export NumHandles", "//export Handles"),
         ("//export pybind_Wait", "//export Pybind_Wait"),
+        ("\tdefer C.PyEval_RestoreThread(_saved_thread)\n\treturn", "\treturn"),
     ],
 )
 def test_changed_go_stops_the_build(expected: str, changed: str) -> None:
@@ -196,7 +286,6 @@ def test_changed_go_stops_the_build(expected: str, changed: str) -> None:
     ("expected", "changed"),
     [
         ("mod.add_include('\"natslease_go.h\"')", "mod.add_include('\"natslease.h\"')"),
-        ("mod.add_function('Slice_byte_from_bytes'", "add(mod, 'Slice_byte_from_bytes'"),
         ("mod.add_function('NumHandles'", "mod.add_function('Handles'"),
     ],
 )
@@ -206,9 +295,21 @@ def test_changed_stubs_stop_the_build(expected: str, changed: str) -> None:
         patch.patch_stubs(STUBS.replace(expected, changed), name="natslease")
 
 
-def test_changed_c_stops_the_build() -> None:
-    with pytest.raises(patch.PatchError, match=r"found 0 \(PyAsyncMethods is not"):
-        patch.patch_c("typedef PyAsyncMethods * cmpfunc;\n")
+@pytest.mark.parametrize(
+    ("expected", "changed"),
+    [
+        ("typedef PyAsyncMethods* cmpfunc;", "typedef PyAsyncMethods * cmpfunc;"),
+        ("    int64_t config;\n", "    long config;\n"),
+        ('"LL"', '"LK"'),
+        ("pybind_Open(client, config);", "pybind_Open(client);"),
+        ('Py_BuildValue((char *) "L", retval)', "PyLong_FromLong(retval)"),
+        ("_wrap__natslease_pybind_Logs(", "_wrap__natslease_Logs("),
+    ],
+)
+def test_changed_c_stops_the_build(expected: str, changed: str) -> None:
+    assert expected in C
+    with pytest.raises(patch.PatchError, match="generated"):
+        patch.patch_c(C.replace(expected, changed), SIGNATURES)
 
 
 def test_a_path_that_cgo_cannot_quote_is_refused() -> None:
