@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -35,7 +34,7 @@ type oneDial struct {
 
 // Dial is what nats.go calls.
 func (d *oneDial) Dial(network, address string) (net.Conn, error) {
-	conn, err := d.dialer.DialContext(d.ctx, network, address)
+	conn, err := d.dialer.DialContext(d.flight.traced(d.ctx), network, address)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -46,6 +45,7 @@ func (d *oneDial) Dial(network, address string) (net.Conn, error) {
 		_ = conn.Close()
 		return nil, context.Canceled
 	}
+	d.flight.markFirst(&d.flight.accepted)
 	d.wire = newWire(conn, d.flight)
 	return d.wire, nil
 }
@@ -119,6 +119,7 @@ func dialFailure(failures []error) error {
 
 func (h *hub) dialServer(ctx context.Context, server string) (*session, error) {
 	f := newFlight(redactURL(server))
+	h.dialed.Store(f)
 	d := &oneDial{ctx: ctx, dialer: h.cfg.Dialer, flight: f}
 	s := newSession(h, f)
 	deadline, _ := ctx.Deadline()
@@ -192,8 +193,8 @@ func connectError(f *flight, server string, err, dialErr error) error {
 		strings.Contains(strings.ToLower(err.Error()), "authorization violation"),
 		strings.Contains(strings.ToLower(err.Error()), "authentication"):
 		e = newError(CodeAuthentication, OutcomeNotSent, "%s refused the credentials: %s", where, redactError(err))
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		e = newError(CodeConnectFailed, OutcomeNotSent, "%s did not complete the connection in time (%s)", where, dialPhase(f))
+	case isDeadline(err):
+		e = newError(CodeConnectFailed, OutcomeNotSent, "%s did not complete the connection in time: %s", where, strings.TrimSuffix(f.diagnosis(err), "."))
 	case errors.Is(err, context.Canceled):
 		e = newError(CodeConnectFailed, OutcomeNotSent, "connecting to %s was abandoned because the client was closed", where)
 	case errors.As(err, &unknownCA):
@@ -212,25 +213,13 @@ func connectError(f *flight, server string, err, dialErr error) error {
 		e = newError(CodeConnectFailed, OutcomeNotSent, "%s could not be connected to: %s", where, redactError(err))
 	}
 	e.Cause = err
-	e.history = f.history()
+	e.history = f.history(err)
 	return e
 }
+
+func isDeadline(err error) bool { return errors.Is(err, context.DeadlineExceeded) || isTimeout(err) }
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.Is(err, nats.ErrTimeout) || errors.As(err, &t) && t.Timeout()
-}
-
-// dialPhase tells how far a connection got that was not completed in time.
-func dialPhase(f *flight) string {
-	_, wrote := f.since(&f.lastWrite)
-	read, heard := f.since(&f.lastRead)
-	switch {
-	case !wrote && !heard:
-		return "no TCP connection, or no greeting on it"
-	case wrote && !heard:
-		return "TCP accepted, then silence"
-	default:
-		return fmt.Sprintf("last byte received %.1f s ago", read.Seconds())
-	}
 }

@@ -3,6 +3,7 @@ package natslease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -33,6 +34,8 @@ type hub struct {
 	feeds   map[feedKey]weak.Pointer[feed] // a feed lives as long as somebody uses it
 	last    *session                       // the newest session, alive or not, for Stats
 
+	dialed atomic.Pointer[flight] // of the newest dial
+
 	anys  anyCalls      // of ReserveAny, which wait for tasks
 	turns atomic.Uint64 // counts what ReserveAny has asked queues for
 
@@ -56,7 +59,7 @@ type counters struct {
 	lost         atomic.Uint64
 	dialFailures atomic.Uint64
 	late         atomic.Uint64
-	lastError    atomic.Pointer[string]
+	lastFailure  atomic.Pointer[failure]
 }
 
 var hubs = struct {
@@ -175,6 +178,9 @@ func (h *hub) session(ctx context.Context) (*session, error) {
 		e := inOperation("", ctx.Err(), OutcomeNotSent).(*Error)
 		if e.Code == CodeDeadline {
 			e.Message = "the deadline passed while a connection was being opened"
+			if f := h.dialed.Load(); f != nil {
+				e.history = f.history(ctx.Err())
+			}
 		}
 		return nil, e
 	}
@@ -193,13 +199,13 @@ func (h *hub) sessionOrDial() (*session, *dialing, error) {
 	}
 	if d := h.dialing; d != nil {
 		if d.probe {
-			return nil, nil, circuitOpen(jittered(probeRetryAfter))
+			return nil, nil, h.because(circuitOpen(jittered(probeRetryAfter)))
 		}
 		return nil, d, nil
 	}
 	counted, probe, err := h.breaker.begin()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, h.because(err)
 	}
 	d := &dialing{probe: probe, done: make(chan struct{})}
 	h.dialing = d
@@ -276,8 +282,24 @@ func (h *hub) sessionEnded(s *session, cause *Error) {
 }
 
 func (h *hub) noteError(err error) {
-	text := err.Error()
-	h.counter.lastError.Store(&text)
+	h.counter.lastFailure.Store(&failure{at: time.Now(), err: inOperation("", err, OutcomeUnknown).(*Error)})
+}
+
+// failure is what last went wrong with a session or a dial.
+type failure struct {
+	at  time.Time
+	err *Error
+}
+
+// because adds to a refusal by the breaker what it is open for.
+func (h *hub) because(refused error) error {
+	var e *Error
+	last := h.counter.lastFailure.Load()
+	if last == nil || !errors.As(refused, &e) {
+		return refused
+	}
+	e.history = fmt.Sprintf("the last failure, %s ago: %s", inSeconds(time.Since(last.at)), last.err.Explain())
+	return e
 }
 
 // feed returns the one feed of a consumer.

@@ -156,7 +156,7 @@ func (s *session) end(cause *Error) {
 		return
 	}
 	s.flight.mark(&s.flight.ended)
-	cause.history = s.flight.history()
+	cause.history = s.flight.history(cause.Cause)
 	s.cause = cause
 	adopted, nc, w := s.adopted, s.nc, s.wire
 	s.mu.Unlock()
@@ -289,6 +289,6 @@ func (s *session) overdue(ctx context.Context) *Error {
 	if silence, ok := s.flight.since(&s.flight.lastRead); ok && silence > 100*time.Millisecond {
 		e.Message += "; it has been silent for " + silence.Round(time.Millisecond).String()
 	}
-	e.history = s.flight.history()
+	e.history = s.flight.history(nil)
 	return e
 }

@@ -35,8 +35,8 @@ func (c *Client) Stats() Stats {
 		Kept:           h.keeper.count(),
 		Breaker:        h.breaker.stats(),
 	}
-	if text := h.counter.lastError.Load(); text != nil {
-		st.LastError = *text
+	if last := h.counter.lastFailure.Load(); last != nil {
+		st.LastError = last.err.Error()
 	}
 	h.mu.Lock()
 	st.Queues = len(h.feeds)

@@ -50,7 +50,7 @@ func newWire(conn net.Conn, f *flight) *wire {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 {
-		w.flight.mark(&w.flight.lastRead)
+		w.flight.heard(p[:n])
 	}
 	return n, err
 }
@@ -101,7 +101,7 @@ func (w *wire) uncorked() error {
 
 // send writes p without waiting; w.mu is held.
 func (w *wire) send(p []byte) error {
-	w.flight.mark(&w.flight.lastWrite)
+	w.flight.spoke(p)
 	rest := p
 	if !w.flushing && w.direct != nil {
 		n, err := w.direct.tryWrite(p)
@@ -132,6 +132,7 @@ func (w *wire) send(p []byte) error {
 // hold keeps a copy of p; w.mu is held.
 func (w *wire) hold(p []byte) {
 	w.held += len(p)
+	w.flight.unsent.Store(int64(w.held))
 	for len(p) > 0 {
 		last := len(w.unsent) - 1
 		if last < 0 || len(w.unsent[last]) == cap(w.unsent[last]) {
@@ -162,6 +163,7 @@ func (w *wire) flush() {
 			_, err := w.Conn.Write(piece)
 			w.mu.Lock()
 			w.held -= len(piece)
+			w.flight.unsent.Store(int64(w.held))
 			w.spare = piece
 			if err != nil {
 				w.fail(err)
