@@ -11,6 +11,7 @@ Every call has a timeout, in seconds, and returns by it. Every error is a natsle
 
 from __future__ import annotations
 
+from ._acksubject import parse_ack_subject
 from ._client import Client
 from ._errors import (
     AuthenticationFailed,
@@ -39,6 +40,7 @@ from ._errors import (
 from ._lease import AnyBatch, Lease, LeaseBatch
 from ._queue import Queue
 from ._types import (
+    AckSubject,
     BreakerStats,
     DeadLetter,
     Message,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from ._asyncio import AsyncClient, AsyncLease, AsyncQueue
 
 __all__ = [
+    "AckSubject",
     "AnyBatch",
     "AsyncClient",
     "AsyncLease",
@@ -96,6 +99,7 @@ __all__ = [
     "Superseded",
     "Unavailable",
     "__version__",
+    "parse_ack_subject",
 ]
 
 

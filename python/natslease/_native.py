@@ -63,6 +63,7 @@ class Native:
         "numbers",
         "open",
         "open_queue",
+        "parse_ack_subject",
         "pid",
         "ping",
         "publish",
@@ -105,6 +106,7 @@ class Native:
         self.notifier_take: Export = module.pybind_NotifierTake
         self.open: Export = module.pybind_Open
         self.open_queue: Export = module.pybind_OpenQueue
+        self.parse_ack_subject: Export = module.pybind_ParseAckSubject
         self.ping: Export = module.pybind_Ping
         self.publish: Export = module.pybind_Publish
         self.purge: Export = module.pybind_Purge

@@ -455,17 +455,12 @@ def _whole_block(leases: Any) -> _wire.LeaseBlock | None:
     return None
 
 
-def _text(subject: str) -> bytes:
-    # What is not Unicode is no ack subject; escaped it stays none, and can be sent to the parser.
-    return subject.encode("utf-8", "backslashreplace")
-
-
 def _columns(items: list[Any]) -> tuple[list[int], list[bytes]]:
     expires, subjects = [], []
     for item in items:
         if isinstance(item, str):
             expires.append(0)
-            subjects.append(_text(item))
+            subjects.append(_wire.encode_text(item))
         else:
             expires.append(item._block.expires(item._index))
             subjects.append(item._block.blob(_wire.ACK_SUBJECT, item._index))
@@ -474,7 +469,7 @@ def _columns(items: list[Any]) -> tuple[list[int], list[bytes]]:
 
 def _return_of(item: LeaseBase[Any] | str) -> _wire.Return:
     if isinstance(item, str):
-        return 0, _text(item), b"", b"", b"", b""
+        return 0, _wire.encode_text(item), b"", b"", b"", b""
     block, i = item._block, item._index
     return (
         block.expires(i),

@@ -258,6 +258,30 @@ class DeadLetter:
         )
 
 
+class AckSubject(Record):
+    """What an ack subject says: which delivery of which task it settles.
+
+    Attributes:
+        stream, consumer: of the queue.
+        seq: the task's sequence in the stream.
+        attempt: how often the task had been given out, this delivery included.
+        consumer_seq: the delivery's number.
+        published: when the task was published, in nanoseconds since 1970: exact, so that with
+            ``stream`` and ``seq`` it names the task.
+        domain: the JetStream domain; "" where there is none, or it is not said.
+    """
+
+    __slots__ = ("stream", "consumer", "seq", "attempt", "consumer_seq", "published", "domain")
+
+    stream: str
+    consumer: str
+    seq: int
+    attempt: int
+    consumer_seq: int
+    published: int
+    domain: str
+
+
 class SettleResult(Record):
     """How settling one lease ended.
 

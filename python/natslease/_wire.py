@@ -47,6 +47,11 @@ def _offsets(items: Iterable[bytes]) -> bytes:
     return _pack([0, *accumulate(map(len, items))])
 
 
+def encode_text(subject: str) -> bytes:
+    # What is not Unicode is no ack subject; escaped it stays none, and can be sent to the parser.
+    return subject.encode("utf-8", "backslashreplace")
+
+
 # Answers
 
 

@@ -1,0 +1,42 @@
+"""Settings. What differs between the ways the project is run comes from the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+BASE_DIR = Path(__file__).resolve().parents[1]
+DEBUG = False
+SECRET_KEY = os.environ.get("SITE_SECRET_KEY", "only for tests")
+SECRET_KEY_FALLBACKS: list[str] = json.loads(os.environ.get("SITE_SECRET_KEY_FALLBACKS", "[]"))
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "testsite.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "rest_framework",
+    "natslease.contrib.django",
+    "testsite",
+]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("SITE_DATABASE", ":memory:"),
+        "ATOMIC_REQUESTS": True,
+        "CONN_MAX_AGE": 600,
+        "OPTIONS": {"timeout": 30},
+        **json.loads(os.environ.get("SITE_DATABASE_OPTIONS", "{}")),
+    }
+}
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+}
+NATS_URL = os.environ.get("SITE_NATS_URL", "nats://127.0.0.1:1")
+NATSLEASE: dict[str, Any] = {"default": {"URL": NATS_URL, "TIMEOUT": 2.0}}
+NATSLEASE_HTTP: dict[str, Any] = json.loads(os.environ.get("SITE_HTTP", "{}"))
