@@ -92,11 +92,40 @@ test-django: build servers ## Run the tests of Django, Django REST framework and
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found
 	$(PY) tests/tools/everywhere.py
 
+# A wheel depends on nothing but the commit.
+EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+MAKE_WHEEL = SOURCE_DATE_EPOCH=$(EPOCH) NATSLEASE_TARGET=$*-linux-gnu.2.17 \
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --no-cache-dir --wheel-dir dist
+
 .PHONY: wheel
-wheel: $(VENV)/.editable $(VENV)/.wheel ## Build this machine's wheel with zig cc (glibc 2.17) into dist
-	rm -f dist/natslease-*_$(MACHINE).whl
-	NATSLEASE_TARGET=$(MACHINE)-linux-gnu.2.17 $(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
-	$(PY) tests/tools/check_wheel.py dist/natslease-*_$(MACHINE).whl
+wheel: wheel-$(MACHINE) ## Build this machine's wheel with zig cc (glibc 2.17) into dist
+
+wheel-%: $(VENV)/.editable $(VENV)/.wheel
+	rm -f dist/natslease-*_$*.whl
+	$(MAKE_WHEEL) .
+	$(PY) tests/tools/check_wheel.py dist/natslease-*_$*.whl
+
+server-wheel-%: $(VENV)/.wheel
+	rm -f dist/natslease_server-*_$*.whl
+	$(MAKE_WHEEL) python/natslease-server
+
+$(BIN)/cyclonedx-gomod: tests/tools/sbom/go.mod tests/tools/sbom/go.sum
+	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -o $(CURDIR)/$@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@touch $@
+
+.PHONY: sdist
+sdist: $(VENV)/.editable $(VENV)/.wheel ## Build the source distribution into dist
+	rm -f dist/natslease-*.tar.gz
+	SOURCE_DATE_EPOCH=$(EPOCH) $(PY) -m build --sdist --no-isolation --outdir dist . >/dev/null
+
+.PHONY: wheels
+wheels: export NATSLEASE_CYCLONEDX = $(CURDIR)/$(BIN)/cyclonedx-gomod
+wheels: $(BIN)/cyclonedx-gomod $(foreach m,x86_64 aarch64,wheel-$(m) server-wheel-$(m)) sdist ## Build all that is published, for x86_64 and aarch64, into dist
+	@ls -l dist
+
+.PHONY: test-wheels
+test-wheels: wheels servers ## Build the wheels once more, run the Python tests on them without Go, try aarch64 in qemu
+	NATSLEASE_CYCLONEDX=$(CURDIR)/$(BIN)/cyclonedx-gomod $(PY) tests/tools/wheels.py --epoch $(EPOCH)
 
 .PHONY: test-wheel
 test-wheel: wheel servers ## Install the wheel where there is no Go and no compiler, and try it

@@ -9,7 +9,7 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-from extbuild import extension, patch, toolchain
+from extbuild import extension, patch, sbom, toolchain
 
 
 class Build(build):
@@ -30,6 +30,14 @@ class BuildExtension(build_ext):
 
 
 class BuildWheel(bdist_wheel):
+    def egg2dist(self, egginfo_path: str, distinfo_path: str) -> None:
+        super().egg2dist(egginfo_path, distinfo_path)
+        sbom.write(
+            extension.build(),  # built by now: this only finds it
+            Path(distinfo_path, "sboms", "natslease.cdx.json"),
+            version=f"v{self.distribution.get_version()}",
+        )
+
     def get_tag(self) -> tuple[str, str, str]:
         python, abi, platform = super().get_tag()
         return python, abi, toolchain.find_compiler().platform_tag or platform

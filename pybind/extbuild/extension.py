@@ -106,11 +106,11 @@ def _locked() -> Iterator[None]:
 def _generate(generated: Path, headers: Path) -> None:
     tools = ROOT / "build" / "bin"
     for package in _TOOLS:
-        _run(["go", "build", "-buildvcs=false", "-o", f"{tools}{os.sep}", package])
+        run(["go", "build", "-buildvcs=false", "-o", f"{tools}{os.sep}", package])
     shutil.rmtree(generated, ignore_errors=True)
     generated.mkdir()
     # gopy only reads the package: without cgo it needs no C compiler for that.
-    _run(
+    run(
         [
             str(tools / "gopy"),
             "gen",
@@ -127,15 +127,15 @@ def _generate(generated: Path, headers: Path) -> None:
     )
     exports = patch.signatures(go_file.read_text())
     go_file.write_text(patch.patch_go(go_file.read_text(), include=str(headers)))
-    _run([str(tools / "goimports"), "-w", str(go_file)])
+    run([str(tools / "goimports"), "-w", str(go_file)])
     stubs.write_text(patch.patch_stubs(stubs.read_text(), name=_GOPY_NAME))
-    _run([sys.executable, stubs.name], cwd=generated)
+    run([sys.executable, stubs.name], cwd=generated)
     c_file.write_text(patch.patch_c(c_file.read_text(), exports))
 
 
 def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
     temporary = library.with_suffix(".new")
-    _run(
+    run(
         [
             "go",
             "build",
@@ -145,7 +145,9 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             "-tags=netgo,osusergo",
             *(f"-gcflags={packages}=-l" for packages in _COLD),
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
-            "-ldflags=-s -w -funcalign=16 -extldflags=-Wl,--strip-all",
+            # The build id would differ from folder to folder; without it the same sources make the
+            # same bytes.
+            "-ldflags=-s -w -buildid= -funcalign=16 -extldflags=-Wl,--strip-all",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],
@@ -159,7 +161,8 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
     temporary.replace(library)
 
 
-def _run(command: list[str], *, cwd: Path = ROOT, **environment: str) -> None:
+def run(command: list[str], *, cwd: Path = ROOT, **environment: str) -> str:
+    """Runs a tool and returns its output, or raises BuildError with that."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -172,3 +175,4 @@ def _run(command: list[str], *, cwd: Path = ROOT, **environment: str) -> None:
     )
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}")
+    return done.stdout

@@ -41,6 +41,11 @@ class _Edit(NamedTuple):
 # gopy writes C for the full API of the Python that runs it, and links that Python's library.
 _GO_EDITS = (
     _Edit(
+        "the command line has this machine's paths, and names that C sees are hashes of all this",
+        r"^gopy gen [^\n]*\n",
+        "",
+    ),
+    _Edit(
         "libpython must not be linked: the interpreter provides its symbols",
         r"^#cgo CFLAGS: [^\n]*\n#cgo LDFLAGS: [^\n]*\n",
         "#cgo CFLAGS: -O2 -DPy_LIMITED_API={limited_api} {include}\n",
@@ -126,6 +131,7 @@ def patch_go(source: str, *, include: str) -> str:
     if releases != len(kept - _FOR_C) or releases != source.count("PyEval_SaveThread"):
         raise PatchError(f"the interpreter is let go of in {releases} of the generated exports")
     source = source.replace(_GO_RELEASE, "")
+    source = _in_order(rf"^//export {_PACKAGE_PREFIX}\w+\n.*?^\}}\n", source)
     return re.sub(r"^//export (\w+)\n", lambda m: m[0] if m[1] in kept else "", source, flags=re.M)
 
 
@@ -161,7 +167,7 @@ def patch_stubs(source: str, *, name: str) -> str:
         flags=re.M,
     )
     _require(_FOR_PYTHON, kept, "pybindgen")
-    return source
+    return _in_order(rf"^add_checked\w*_function\(mod, '{_PACKAGE_PREFIX}\w+',.*?\n", source)
 
 
 _WRAPPER = re.compile(
@@ -244,6 +250,12 @@ def _apply(source: str, edits: tuple[_Edit, ...], **values: str) -> str:
                 f"({edit.why})"
             )
     return source
+
+
+def _in_order(pattern: str, source: str) -> str:
+    """Sorts what gopy writes in another order each time, so that the same is compiled."""
+    found = sorted(match[0] for match in re.finditer(pattern, source, re.M | re.S))
+    return re.sub(pattern, lambda _: found.pop(0), source, flags=re.M | re.S)
 
 
 def _constant(text: str) -> Callable[[re.Match[str]], str]:

@@ -30,6 +30,26 @@ class BuildError(Exception):
     """Something the build needs is missing; the text says what to install."""
 
 
+class Target(NamedTuple):
+    """A kind of machine, and the oldest glibc 2 to run on."""
+
+    machine: str
+    glibc: int
+
+    @property
+    def goarch(self) -> str:
+        return _goarch(self.machine)
+
+    @property
+    def platform_tag(self) -> str:
+        """What wheels say of it: for 2.17 in the older form, too, which every pip knows."""
+        tag = f"manylinux_2_{self.glibc}_{self.machine}"
+        return f"{tag}.manylinux2014_{self.machine}" if self.glibc == 17 else tag
+
+    def __str__(self) -> str:
+        return f"{self.machine}-linux-gnu.2.{self.glibc}"
+
+
 class Compiler(NamedTuple):
     """A C compiler for cgo, and the machine and glibc it compiles for."""
 
@@ -87,15 +107,19 @@ def find_compiler() -> Compiler:
             "natslease needs a C compiler to build, and there is none: "
             f"install gcc, or run 'pip install {ZIG_REQUIREMENT}'"
         )
+    target = find_target()
+    command = f"{shlex.quote(str(zig))} cc -target {target}"
+    return Compiler(command, target.goarch, target.platform_tag)
+
+
+def find_target() -> Target:
+    """What wheels are built for: this kind of machine with glibc 2.17, unless another is named."""
+    machine = platform.machine()
     target = os.environ.get(TARGET_VARIABLE, f"{machine}-linux-gnu.2.17")
     match = re.fullmatch(r"(\w+)-linux-gnu\.2\.(\d+)", target)
     if match is None:
         raise BuildError(f"{TARGET_VARIABLE}={target} is not of the form {machine}-linux-gnu.2.17")
-    machine, glibc = match.groups()
-    tag = f"manylinux_2_{glibc}_{machine}"
-    if glibc == "17":
-        tag += f".manylinux2014_{machine}"
-    return Compiler(f"{shlex.quote(str(zig))} cc -target {target}", _goarch(machine), tag)
+    return Target(match[1], int(match[2]))
 
 
 def find_headers() -> Path:
