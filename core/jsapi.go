@@ -79,7 +79,7 @@ func repeatable(subject string) bool {
 	_, rest, _ := strings.Cut(subject, ".")
 	verb, _, _ := strings.Cut(rest, ".")
 	switch verb {
-	case "INFO", "NAMES", "CREATE", "UPDATE", "MSG":
+	case "INFO", "LIST", "NAMES", "CREATE", "UPDATE", "MSG":
 		return true
 	}
 	return false
@@ -245,10 +245,13 @@ type streamInfo struct {
 	Config  json.RawMessage `json:"config"`
 	Created time.Time       `json:"created"`
 	State   struct {
-		Messages uint64 `json:"messages"`
-		Bytes    uint64 `json:"bytes"`
-		FirstSeq uint64 `json:"first_seq"`
-		LastSeq  uint64 `json:"last_seq"`
+		Messages  uint64    `json:"messages"`
+		Bytes     uint64    `json:"bytes"`
+		FirstSeq  uint64    `json:"first_seq"`
+		LastSeq   uint64    `json:"last_seq"`
+		First     time.Time `json:"first_ts"`
+		Last      time.Time `json:"last_ts"`
+		Consumers int       `json:"consumer_count"`
 	} `json:"state"`
 	Cluster *struct {
 		Leader string `json:"leader"`

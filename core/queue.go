@@ -358,16 +358,8 @@ func (q *Queue) deleteAll(ctx context.Context) (bool, error) {
 	if len(names.Consumers) > 0 {
 		return existed, nil
 	}
-	failure, err = q.hub.api(ctx, "STREAM.DELETE."+q.cfg.Stream, nil, nil)
-	switch {
-	case err != nil:
-		return existed, err
-	case failure == nil:
-		return true, nil
-	case failure.ErrCode == errCodeStreamNotFound:
-		return existed, nil
-	}
-	return existed, failure.asError()
+	deleted, err := q.hub.deleteStream(ctx, q.cfg.Stream)
+	return existed || deleted, err
 }
 
 // unlimited is how the server's configurations spell "no limit".

@@ -18,6 +18,45 @@ func describeInfo(i natslease.QueueInfo) queueInfo {
 	return queueInfo{i, seconds(i.StreamCreated), i.AckWait.Seconds()}
 }
 
+type streamInfo struct {
+	natslease.StreamInfo
+	Created   float64        `json:"created"`
+	First     float64        `json:"first_at"`
+	Last      float64        `json:"last_at"`
+	Told      float64        `json:"told"`
+	MaxAge    float64        `json:"max_age"`
+	Consumers []consumerInfo `json:"consumers"`
+}
+
+type consumerInfo struct {
+	natslease.ConsumerInfo
+	Created float64 `json:"created"`
+	AckWait float64 `json:"ack_wait"`
+}
+
+// streamList has names of streams in place of nil, which Python would see as None.
+type streamList struct {
+	Streams []streamInfo `json:"streams"`
+	Missing []string     `json:"missing"`
+}
+
+func describeStreams(list natslease.StreamList) streamList {
+	described := streamList{Streams: make([]streamInfo, len(list.Streams)), Missing: append([]string{}, list.Missing...)}
+	for i, s := range list.Streams {
+		d := streamInfo{
+			StreamInfo: s, Created: seconds(s.Created), First: seconds(s.First), Last: seconds(s.Last), Told: seconds(s.Told),
+			MaxAge: s.MaxAge.Seconds(), Consumers: make([]consumerInfo, len(s.Consumers)),
+		}
+		d.Subjects = append([]string{}, s.Subjects...)
+		for j, c := range s.Consumers {
+			c.Subjects = append([]string{}, c.Subjects...)
+			d.Consumers[j] = consumerInfo{c, seconds(c.Created), c.AckWait.Seconds()}
+		}
+		described.Streams[i] = d
+	}
+	return described
+}
+
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

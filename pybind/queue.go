@@ -192,7 +192,7 @@ func info(i natslease.QueueInfo, err error) ([]byte, func()) { return value(desc
 
 func value[T any](v T, err error) ([]byte, func()) {
 	if err != nil {
-		return encodeError(err), nil
+		return encodeError(pythonNames(err)), nil
 	}
 	return encodeValue(v), nil
 }

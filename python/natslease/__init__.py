@@ -42,6 +42,7 @@ from ._queue import Queue
 from ._types import (
     AckSubject,
     BreakerStats,
+    ConsumerInfo,
     DeadLetter,
     Message,
     PublishReport,
@@ -49,6 +50,8 @@ from ._types import (
     QueueInfo,
     SettleResult,
     Stats,
+    StreamInfo,
+    StreamList,
 )
 from ._version import __version__
 
@@ -73,6 +76,7 @@ __all__ = [
     "ConfigError",
     "ConnectFailed",
     "ConnectionLost",
+    "ConsumerInfo",
     "DeadLetter",
     "DeadlineExceeded",
     "Error",
@@ -96,6 +100,8 @@ __all__ = [
     "SettleResult",
     "Stats",
     "StorageFull",
+    "StreamInfo",
+    "StreamList",
     "Superseded",
     "Unavailable",
     "__version__",

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._operation import Call
-    from ._types import Conflict, DeadLetter, Message, PublishReport, QueueInfo, SettleResult
+    from ._types import (
+        Conflict,
+        DeadLetter,
+        Message,
+        PublishReport,
+        QueueInfo,
+        SettleResult,
+        StreamList,
+    )
 
 T = TypeVar("T")
 
@@ -404,6 +412,21 @@ class AsyncClient(ClientBase):
     ) -> AnyBatch[AsyncLease]:
         """As ``Client.reserve_any``. When it is cancelled, its tasks are given back."""
         return await run(self._reserve_any(queues, n, wait, timeout))
+
+    async def streams(
+        self,
+        pattern: str = "*",
+        *,
+        subject: str | None = None,
+        consumers: bool = False,
+        timeout: float | None = None,
+    ) -> StreamList:
+        """As ``Client.streams``."""
+        return await run(self._streams(pattern, subject, consumers, timeout))
+
+    async def delete_stream(self, name: str, *, timeout: float | None = None) -> bool:
+        """As ``Client.delete_stream``."""
+        return await run(self._delete_stream(name, timeout))
 
     async def ping(self, *, timeout: float | None = None) -> float:
         """As ``Client.ping``."""

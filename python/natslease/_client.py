@@ -11,7 +11,7 @@ from ._lease import AnyBatch
 from ._native import exclusively, native
 from ._operation import Operation, duration, run
 from ._queue import Queue, QueueBase, check_reserve
-from ._types import BreakerStats, Stats
+from ._types import BreakerStats, ConsumerInfo, Stats, StreamInfo, StreamList
 from ._typing import TypeVar
 
 TYPE_CHECKING = False
@@ -323,6 +323,33 @@ class ClientBase:
             lambda a: _wire.read_number(a) / 1e9,
         )
 
+    def _streams(
+        self, pattern: str, subject: str | None, consumers: bool, timeout: float | None
+    ) -> Operation[StreamList]:
+        asked: dict[str, Any] = {"pattern": text("pattern", pattern), "consumers": bool(consumers)}
+        if subject is not None:
+            asked["subject"] = text("subject", subject)
+        client = self._attach()
+        return Operation(
+            client.native,
+            client.native.streams,
+            (client.number,),
+            self._limit(timeout),
+            _read_streams,
+            _wire.write_value(asked),
+        )
+
+    def _delete_stream(self, name: str, timeout: float | None) -> Operation[bool]:
+        client = self._attach()
+        return Operation(
+            client.native,
+            client.native.delete_stream,
+            (client.number,),
+            self._limit(timeout),
+            _wire.read_value,
+            text("name", name).encode("utf-8", "surrogateescape"),
+        )
+
     def _close(self, timeout: float | None) -> Operation[None] | None:
         limit = self._limit(timeout)
         handle, self._handle = self._handle, None
@@ -352,6 +379,16 @@ class ClientBase:
         return Stats(**{**figures, "breaker": BreakerStats(**figures["breaker"])})
 
 
+def _read_streams(answer: bytes) -> StreamList:
+    found = _wire.read_value(answer)
+    streams = StreamList(
+        StreamInfo(**{**fields, "consumers": [ConsumerInfo(**c) for c in fields["consumers"]]})
+        for fields in found["streams"]
+    )
+    streams.missing = found["missing"]
+    return streams
+
+
 def _unpickle(kind: type[C], options: dict[str, Any]) -> C:
     client = kind.__new__(kind)
     client._from_env = None
@@ -372,6 +409,15 @@ def _servers(servers: Any) -> list[str]:
         if not isinstance(server, str):
             raise TypeError(f"servers: has {type(server).__name__}: URLs must be str")
     return listed
+
+
+def text(name: str, value: Any) -> str:
+    """Checks a text that must not be empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: is {type(value).__name__}: it must be a str")
+    if not value:
+        raise ConfigError(f"{name}: is empty", outcome="rejected")
+    return value
 
 
 def whole(name: str, value: Any, *, zero: bool = False) -> int:
@@ -469,6 +515,49 @@ class Client(ClientBase):
             Error: as ``Queue.reserve``, when something is wrong with all of the queues.
         """
         return run(self._reserve_any(queues, n, wait, timeout))
+
+    def streams(
+        self,
+        pattern: str = "*",
+        *,
+        subject: str | None = None,
+        consumers: bool = False,
+        timeout: float | None = None,
+    ) -> StreamList:
+        """Lists the account's streams, however many, with what is in them.
+
+        Args:
+            pattern: what their names look like: ``*`` stands for any characters, ``?`` for one,
+                ``[0-9]`` for one of a range.
+            subject: only streams that take this subject.
+            consumers: lists each stream's consumers, too, at the cost of a request for each stream,
+                a few at a time.
+            timeout: seconds for all of it; left out, the client's.
+
+        Returns:
+            A list by name; empty when there are none. Its ``missing`` names streams of a cluster
+            whose servers did not answer.
+
+        Raises:
+            ConfigError: pattern or subject is none.
+            Unavailable: the connection failed, or JetStream is off.
+            PermissionDenied: the server's permissions forbid it.
+            DeadlineExceeded: not all of it could be read in time.
+        """
+        return run(self._streams(pattern, subject, consumers, timeout))
+
+    def delete_stream(self, name: str, *, timeout: float | None = None) -> bool:
+        """Removes a stream with its consumers and messages.
+
+        Returns:
+            False when there was none.
+
+        Raises:
+            Unavailable: the connection failed, or there is no leader.
+            PermissionDenied: the server's permissions forbid it.
+            DeadlineExceeded: no answer in time; it may have happened.
+        """
+        return run(self._delete_stream(name, timeout))
 
     def ping(self, *, timeout: float | None = None) -> float:
         """Asks the server for a sign of life, and returns how long it took, in seconds.

@@ -46,6 +46,7 @@ class Native:
         "dead_letters",
         "delete",
         "delete_consumer",
+        "delete_stream",
         "discard",
         "ensure",
         "forget_client",
@@ -74,6 +75,7 @@ class Native:
         "reserve_any",
         "settle",
         "stats",
+        "streams",
         "taken",
         "unkeep",
         "wait",
@@ -91,6 +93,7 @@ class Native:
         self.dead_letters: Export = module.pybind_DeadLetters
         self.delete: Export = module.pybind_Delete
         self.delete_consumer: Export = module.pybind_DeleteConsumer
+        self.delete_stream: Export = module.pybind_DeleteStream
         self.discard: Export = module.pybind_Discard
         self.ensure: Export = module.pybind_Ensure
         self.forget_client: Count = module.pybind_ForgetClient
@@ -116,6 +119,7 @@ class Native:
         self.reserve_any: Export = module.pybind_ReserveAny
         self.settle: Export = module.pybind_Settle
         self.stats: Export = module.pybind_Stats
+        self.streams: Export = module.pybind_Streams
         self.taken: Count = module.pybind_Taken
         self.unkeep: Export = module.pybind_Unkeep
         self.wait: Export = module.pybind_Wait

@@ -358,6 +358,106 @@ class QueueInfo(Record):
     leader: str
 
 
+class StreamInfo(Record):
+    """What the server says of a stream. Times are in seconds, moments since 1970.
+
+    Attributes:
+        subjects: what it takes.
+        first_at: when the oldest message was stored; 0.0 when there is none.
+        last_at: when the newest one was, though it may be gone; 0.0 when there was none.
+        max_age: how long messages stay; 0.0 without a limit.
+        leader: the server that leads it; empty where there is no cluster.
+        consumers: a ``ConsumerInfo`` for each; empty unless they were asked for.
+        told: when the server said so, by its own clock.
+    """
+
+    __slots__ = (
+        "name",
+        "subjects",
+        "created",
+        "messages",
+        "bytes",
+        "first_seq",
+        "last_seq",
+        "first_at",
+        "last_at",
+        "retention",
+        "storage",
+        "replicas",
+        "max_age",
+        "leader",
+        "num_consumers",
+        "consumers",
+        "told",
+    )
+
+    name: str
+    subjects: list[str]
+    created: float
+    messages: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    first_at: float
+    last_at: float
+    retention: str
+    storage: str
+    replicas: int
+    max_age: float
+    leader: str
+    num_consumers: int
+    consumers: list[ConsumerInfo]
+    told: float
+
+
+class ConsumerInfo(Record):
+    """What the server says of a consumer. Times are in seconds, ``created`` since 1970.
+
+    Attributes:
+        subjects: those of the stream's that it is limited to; empty: all.
+        num_pending: tasks that wait to be reserved.
+        num_ack_pending: tasks that are leased.
+        num_redelivered: tasks that were given out more than once and are not settled.
+        num_waiting: pulls that wait for a task.
+    """
+
+    __slots__ = (
+        "stream",
+        "name",
+        "subjects",
+        "created",
+        "num_pending",
+        "num_ack_pending",
+        "num_redelivered",
+        "num_waiting",
+        "ack_wait",
+        "max_deliver",
+        "max_ack_pending",
+    )
+
+    stream: str
+    name: str
+    subjects: list[str]
+    created: float
+    num_pending: int
+    num_ack_pending: int
+    num_redelivered: int
+    num_waiting: int
+    ack_wait: float
+    max_deliver: int
+    max_ack_pending: int
+
+
+class StreamList(list["StreamInfo"]):
+    """Streams by name.
+
+    Attributes:
+        missing: names of streams of a cluster that have no leader, or whose servers did not answer.
+    """
+
+    missing: list[str]
+
+
 class BreakerStats(Record):
     """The circuit breaker.
 
