@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-programs test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -87,6 +87,10 @@ test-python: build servers ## Run the Python tests against the newest and the ol
 .PHONY: test-django
 test-django: build servers ## Run the tests of Django, Django REST framework and Celery
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/django
+
+.PHONY: test-programs
+test-programs: build servers ## Run Celery, gunicorn, uvicorn and pools of processes as they are deployed
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/programs
 
 .PHONY: test-pythons
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found

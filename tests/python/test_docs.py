@@ -204,7 +204,7 @@ no test
         ("<!-- test: nats-server -->\n```conf\nprot: 4222\n```", "unknown field"),
         ("<!-- test: file a.py -->\n```python\n1 / 0\n```", "nothing is run"),
         ("<!-- test: file ../a.py -->\n```python\n```\n<!-- test: bash\n-->", "a file"),
-        ("<!-- test: serve ready -->\n```console\n$ echo steady\n```", "ended with 0"),
+        ("<!-- test: serve ready -->\n```console\n$ echo steady\n```", "has not written"),
         ("<!-- test: serve -->\n```console\n$ echo steady\n```", "which output"),
         (
             "<!-- test: serve ready -->\n```console\n"

@@ -1,10 +1,11 @@
-"""Promise 8: a forked child just works, on a connection of its own; the parent notices nothing."""
+"""Promise 8: a forked child just works, on a connection of its own; the parent notices nothing.
+
+Pools and programs that fork are in tests/programs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -476,110 +477,6 @@ else:
     assert "generations" in text
     assert "spawn" in text
     assert "/./" not in text
-
-
-def use(url: str) -> tuple[int, int]:
-    """What a worker of a pool does: its process, and how many connections it has opened."""
-    queue = _clients.setdefault(url, natslease.Client(url)).queue("tasks")
-    opened = round_trip(queue)
-    _barrier.wait(60)  # each worker does one
-    return os.getpid(), opened
-
-
-def use_given(queue: natslease.Queue) -> int:
-    return round_trip(queue)
-
-
-_clients: dict[str, natslease.Client] = {}
-_barrier: Any = None
-
-
-def set_barrier(barrier: Any) -> None:
-    global _barrier
-    _barrier = barrier
-
-
-METHODS = ("fork", "forkserver", "spawn")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_promise_8_multiprocessing(
-    method: str, nats_server: Server, queue: natslease.Queue
-) -> None:
-    _clients[nats_server.url] = queue._client  # type: ignore[assignment]
-    (before,) = connections(nats_server)
-    context = multiprocessing.get_context(method)
-    barrier = context.Barrier(3)
-    with context.Pool(3, set_barrier, (barrier,)) as pool:
-        done = pool.map(use, [nats_server.url] * 3, chunksize=1)
-        assert len({pid for pid, _ in done}) == 3
-        assert [opened for _, opened in done] == [1] * 3
-        assert pool.map(use_given, [queue] * 3, chunksize=1) == [1] * 3
-        assert before in connections(nats_server)
-        # One for the clients of equal options: the default name has the process's id.
-        assert len(await_connections(nats_server, 4)) == 4
-    pool.join()
-    assert set(await_connections(nats_server, 1)) == {before}
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_promise_8_concurrent_futures(
-    method: str, nats_server: Server, queue: natslease.Queue
-) -> None:
-    _clients[nats_server.url] = queue._client  # type: ignore[assignment]
-    context = multiprocessing.get_context(method)
-    barrier = context.Barrier(3)
-    with concurrent.futures.ProcessPoolExecutor(3, context, set_barrier, (barrier,)) as pool:
-        done = list(pool.map(use, [nats_server.url] * 3))
-        assert len({pid for pid, _ in done}) == 3
-        assert [opened for _, opened in done] == [1] * 3
-        assert len(await_connections(nats_server, 4)) == 4
-    await_connections(nats_server, 1)
-
-
-def load(queue: natslease.Queue, wanted: Any, loaded: Any, barrier: Any) -> None:
-    """A worker of a loader: takes the places of tasks, gives their data."""
-    queue.info()
-    barrier.wait(60)  # each has work to do
-    while (n := wanted.get()) is not None:
-        batch = queue.reserve(n, wait=5)
-        loaded.put([(lease.data, lease.ack_subject) for lease in batch])
-    queue._client.close()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_promise_8_a_pipeline_of_loaders(
-    method: str, nats_server: Server, queue: natslease.Queue
-) -> None:
-    """What torch's DataLoader does: workers that prefetch, fed and emptied by pipes and threads."""
-    n, workers, size = 96, 3, 8
-    queue.publish([b"%d" % i for i in range(n)])
-    context: Any = multiprocessing.get_context(method)
-    wanted, loaded, barrier = context.SimpleQueue(), context.Queue(), context.Barrier(workers)
-    processes = [
-        context.Process(target=load, args=(queue, wanted, loaded, barrier), daemon=True)
-        for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    seen: list[int] = []
-    for _ in range(n // size):
-        wanted.put(size)
-    while len(seen) < n:
-        batch = loaded.get(timeout=60)
-        seen += [int(data) for data, _ in batch]
-        assert {r.status for r in queue.ack([subject for _, subject in batch])} == {"settled"}
-    assert sorted(seen) == list(range(n))
-    await_connections(nats_server, 1 + workers)
-    for _ in processes:
-        wanted.put(None)
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    loaded.close()
-    loaded.join_thread()
-    await_connections(nats_server, 1)
-    assert round_trip(queue) == 1
 
 
 def test_promise_8_siblings_choose_differently(queue: natslease.Queue) -> None:

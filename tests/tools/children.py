@@ -130,6 +130,15 @@ def descriptors(pid: int | str = "self") -> dict[int, str]:
     return found
 
 
+def children_of(pid: int) -> set[int]:
+    """The processes that a process has started, and that have not ended."""
+    return {
+        int(c)
+        for t in Path(f"/proc/{pid}/task").iterdir()
+        for c in (t / "children").read_text().split()
+    }
+
+
 def connections(server: Server) -> dict[int, str]:
     """The server's connections: their names by their ids."""
     page = server.connz(limit=4096)

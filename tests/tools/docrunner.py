@@ -10,9 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -20,13 +19,13 @@ import yaml
 from docpages import ROOT, Block, programs, read
 from natslease.testing import Server, find_server
 from natslease.testing._server import reserve_port
+from program import PATIENCE, Program, ProgramFailed
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PATIENCE = 60.0
 _VARIABLE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
 _ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
@@ -153,46 +152,15 @@ class Page:
 
     @contextmanager
     def _running(self, block: Block, command: str) -> Iterator[None]:
-        output = ""
-        ready = threading.Event()
-
-        def listen() -> None:
-            nonlocal output
-            assert process.stdout is not None
-            with process.stdout:
-                for line in process.stdout:
-                    output += line
-                    if block.argument in output:
-                        ready.set()
-
-        process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        listener = threading.Thread(target=listen)
-        listener.start()
-        try:
-            while not ready.wait(0.05):
-                if not listener.is_alive():
-                    raise block.failed(f"ended with {process.wait(PATIENCE)}\n{output}")
-            yield
-            process.terminate()
-            if (status := process.wait(PATIENCE)) not in _ENDED:
-                raise block.failed(f"ended with {status}\n{output}")
-        except subprocess.TimeoutExpired:
-            raise block.failed(f"does not end\n{output}") from None
-        finally:
-            # What it has left, too.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            listener.join()
+        with Program("bash", "-c", command, cwd=self._folder, env=self._environment) as program:
+            try:
+                program.await_output(block.argument)
+                yield
+                status = program.end()
+            except ProgramFailed as error:
+                raise block.failed(str(error)) from error
+            if status not in _ENDED:
+                raise block.failed(f"ended with {status}\n{program.output}")
 
     def _make(self, block: Block) -> None:
         for command, _ in _session(block):
