@@ -92,6 +92,13 @@ test-django: build servers ## Run the tests of Django, Django REST framework and
 test-programs: build servers ## Run Celery, gunicorn, uvicorn and pools of processes as they are deployed
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/programs
 
+TORCH_PYTHON ?= /usr/bin/python3
+
+.PHONY: test-torch
+test-torch: build servers ## Run torch's DataLoader, with Debian's python3-torch or TORCH_PYTHON=...
+	@$(TORCH_PYTHON) -c 'import torch' || { echo "error: $(TORCH_PYTHON) has no torch: apt-get install python3-torch, or name another by TORCH_PYTHON=..." >&2; exit 1; }
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) TORCH_PYTHON=$(TORCH_PYTHON) $(PY) -m pytest tests/torch
+
 .PHONY: test-pythons
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found
 	$(PY) tests/tools/everywhere.py

@@ -1,4 +1,4 @@
-"""What the processes of all these programs do, and the account of it."""
+"""What the processes of programs do in tests, and the account of it."""
 
 from __future__ import annotations
 
