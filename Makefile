@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-programs test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-programs test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -83,6 +83,10 @@ test-wasm: ## Check that the core compiles for js/wasm
 test-python: build servers ## Run the Python tests against the newest and the oldest nats-server
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
+
+.PHONY: test-antenna
+test-antenna: build servers ## Run the tests of Antenna's part and of examples/antenna
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/antenna
 
 .PHONY: test-django
 test-django: build servers ## Run the tests of Django, Django REST framework and Celery

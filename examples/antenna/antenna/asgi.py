@@ -1,0 +1,9 @@
+"""For uvicorn workers."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "antenna.settings")
+
+application = get_asgi_application()

@@ -1,0 +1,9 @@
+"""For threads."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "antenna.settings")
+
+application = get_wsgi_application()
