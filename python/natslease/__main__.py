@@ -1,0 +1,7 @@
+"""``python -m natslease``."""
+
+from __future__ import annotations
+
+from natslease.cli import main
+
+main()
