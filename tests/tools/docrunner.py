@@ -26,6 +26,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# The server's, and those of the page's own web servers.
+_ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0):(4222|80\d\d)\b")
 _VARIABLE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
 _ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
@@ -54,8 +56,7 @@ class Page:
         self._folder = folder
         self._stack = stack
         self._output = ""
-        web = stack.enter_context(reserve_port())
-        self._ports = {4222: server.port, 8000: web.getsockname()[1]}
+        self._ports = {4222: server.port}
         programs = [Path(sys.executable).parent, ROOT / "build" / "bin"]
         self._environment = {
             **os.environ,
@@ -85,11 +86,13 @@ class Page:
 
     def _here(self, text: str) -> str:
         """With the addresses that the page's own servers listen on."""
-        for port, own in self._ports.items():
-            text = re.sub(
-                rf"\b(localhost|127\.0\.0\.1|0\.0\.0\.0):{port}\b", f"127.0.0.1:{own}", text
-            )
-        return text
+        return _ADDRESS.sub(lambda found: f"127.0.0.1:{self._port(int(found[1]))}", text)
+
+    def _port(self, port: int) -> int:
+        if port not in self._ports:
+            reservation = self._stack.enter_context(reserve_port())
+            self._ports[port] = reservation.getsockname()[1]
+        return self._ports[port]
 
     def _run(
         self, block: Block, *command: str | Path, cwd: Path | None = None, merged: bool = False
