@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("SITE_DATABASE", ":memory:"),
+        # A file, so that the threads of a test have connections of their own.
+        "TEST": {"NAME": str(Path(tempfile.gettempdir(), f"natslease-{os.getpid()}.sqlite3"))},
         "ATOMIC_REQUESTS": True,
         "CONN_MAX_AGE": 600,
         "OPTIONS": {"timeout": 30},

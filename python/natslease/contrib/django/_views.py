@@ -54,12 +54,16 @@ def reserve(
         Error: as ``Queue.reserve``, ``Client.reserve_any`` and ``waiting``.
     """
     wait = min(wait, _settings.http("MAX_WAIT"))
+    several = [queues] if isinstance(queues, natslease.Queue) else list(queues)
+    batch: LeaseBatch[Lease] = natslease.LeaseBatch()
+    batch.retry_after = 0.0
+    if not several:
+        return batch
     with waiting(request):
-        batch: LeaseBatch[Lease]
-        if isinstance(queues, natslease.Queue):
-            batch = queues.reserve(n, wait=wait, timeout=timeout)
+        if several[0] is queues:
+            batch = several[0].reserve(n, wait=wait, timeout=timeout)
         else:
-            batch = clients[alias].reserve_any(queues, n, wait=wait, timeout=timeout)
+            batch = clients[alias].reserve_any(several, n, wait=wait, timeout=timeout)
         if batch and has_hung_up(request):
             _release(batch)
             raise ClientGone

@@ -157,8 +157,10 @@ def applied(refs: Iterable[LeaseRef], *, using: str | None = None) -> set[Key]:
     from .models import InboxEntry
 
     database = using or router.db_for_read(InboxEntry)
+    asked: set[Key] = set()
     by_queue: dict[tuple[str, str, str], list[int]] = {}
     for ref in refs:
+        asked.add(ref.key)
         by_queue.setdefault((ref.alias, ref.stream, ref.consumer), []).append(ref.seq)
     found: set[Key] = set()
     for (alias, stream, consumer), sequences in by_queue.items():
@@ -171,7 +173,7 @@ def applied(refs: Iterable[LeaseRef], *, using: str | None = None) -> set[Key]:
                 (stream, consumer, created, sequence)
                 for created, sequence in some.values_list("created", "sequence")
             )
-    return found
+    return found & asked  # a stream that was made anew counts from 1 again
 
 
 def settle_pending(
