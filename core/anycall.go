@@ -328,8 +328,12 @@ func (c *anyCall) take(ready []*anyQueue, free int, v *view) {
 			return
 		}
 		free -= c.pull(q, share)
-		if q.r != nil {
+		switch {
+		case q.r != nil:
 			v.taking++
+		case q.failure != nil:
+			v.failed++
+			v.passing = true
 		}
 	}
 }

@@ -18,8 +18,9 @@ func (c *anyCall) pull(q *anyQueue, share int) int {
 		session: c.session, want: share, wake: c.wake, deadline: c.deadline,
 		until: now.Add(shortestPull + time.Duration(q.tries)*20*time.Millisecond),
 	}
-	if err := q.feed.join(r); err != nil {
+	if err := q.feed.join(r); err != nil { // which tells nothing of the queue, least of all that it is empty
 		q.tries++
+		q.failure = asOperation("", err)
 		return 0
 	}
 	q.feed.mu.Lock()
@@ -157,7 +158,7 @@ func (c *anyCall) question(ctx context.Context, f *feed) {
 		f.see(at, false, pullStatus{code: "404"})
 	case ctx.Err() != nil:
 	case err != nil:
-		e := newError(CodeQueueUnavailable, OutcomeNotSent, "the queue gave no answer: %s", redactError(err))
+		e := newError(CodeQueueUnavailable, OutcomeNotSent, "the queue gave no answer: it may have no leader (%s)", redactError(err))
 		e.RetryAfter = jittered(time.Second)
 		f.refuse(e)
 	case a.failure != nil:

@@ -95,7 +95,7 @@ func (f *feed) bury(ctx context.Context, c *settleCall, s Settlement, todo []int
 		stored = append(stored, i)
 	}
 	payload, _ := Settlement{Kind: Term, Reason: "dead letter: " + oneLine(s.Reason)}.payload()
-	terms := &settleCall{operation: c.operation, payload: payload, items: c.items, results: c.results}
+	terms := &settleCall{operation: c.operation, payload: payload, items: c.items, results: c.results, repeatable: true}
 	f.confirm(ctx, terms, stored)
 	return nak
 }

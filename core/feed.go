@@ -37,6 +37,7 @@ type feed struct {
 	used       time.Time // by the last reserve
 	pace       pacing
 	sight      sight
+	questioned bool          // it is being found out whether the consumer exists
 	drained    chan struct{} // closed when no pull is out; nil while nobody waits for that
 	closed     bool
 }

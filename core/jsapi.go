@@ -32,6 +32,8 @@ const (
 	errCodeStoreFailed       = 10077
 	errCodeConsumerNameInUse = 10148
 	errCodeConsumerExists    = 10105
+
+	errCodeDuplicateInProcess = 10158
 )
 
 // apiError is how the JetStream API says no.
@@ -70,9 +72,28 @@ func (a *apiError) transient() bool {
 	return false
 }
 
-// silentTry is how long a question waits before it is asked again: one that arrives while a cluster changes its leader
-// can get lost.
-const silentTry = 2 * time.Second
+// A question that arrives while a cluster changes its leader can get lost: it is asked again after firstSilence, and then
+// after twice as long each time, up to lastSilence. A server may be slow.
+const (
+	firstSilence = 500 * time.Millisecond
+	lastSilence  = 2 * time.Second
+)
+
+// questionPatience is how long a call that goes on trying waits for the answer to its first question; to each further one
+// twice as long.
+const questionPatience = 250 * time.Millisecond
+
+// soon asks on behalf of a call that goes on trying when there is no answer yet: who answers questions may be the last to
+// have a leader again. Its error is a refusal, or the end of the call's time.
+func soon(ctx context.Context, attempt int, ask func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, questionPatience<<min(attempt, 6))
+	defer cancel()
+	err := ask(limited)
+	if err != nil && ctx.Err() == nil && asOperation("", err).Outcome != OutcomeRejected {
+		return nil
+	}
+	return err
+}
 
 // repeatable tells whether asking twice does no more than asking once.
 func repeatable(subject string) bool {
@@ -85,15 +106,15 @@ func repeatable(subject string) bool {
 	return false
 }
 
-// try makes one try of api.
-func (h *hub) try(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+// try makes one try of api, which waits so long for an answer if it may be repeated.
+func (h *hub) try(ctx context.Context, subject string, data []byte, silence time.Duration) (*nats.Msg, error) {
 	if !repeatable(subject) {
 		return h.request(ctx, h.cfg.apiPrefix()+subject, data)
 	}
 	if _, err := h.session(ctx); err != nil { // for which a try has no time of its own
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, silentTry)
+	limited, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	m, err := h.request(limited, h.cfg.apiPrefix()+subject, data)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
@@ -115,14 +136,20 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 		}
 	}
 	var wait backoff
-	for attempt := 0; ; attempt++ {
-		m, err := h.try(ctx, subject, data)
+	silence, began := firstSilence, time.Now()
+	for {
+		m, err := h.try(ctx, subject, data, silence)
 		switch {
 		case err == errSilence:
+			silence = min(2*silence, lastSilence)
+			continue
 		case err == errNoResponders:
 			if err := h.whyNobodyAnswers(ctx); err != nil {
 				return nil, err
 			}
+		case CodeOf(err) == CodeDeadline && silence > firstSilence && h.heardSince(began):
+			return nil, newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but JetStream did not answer until the deadline: "+
+				"it has no leader at the moment, or is too busy")
 		case err != nil:
 			return nil, err
 		default:
@@ -146,13 +173,15 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 			}
 		}
 		if !sleep(ctx, wait.delay()) {
-			failed := outOfTime("JetStream had no leader until the deadline")
-			if err == errSilence {
-				failed.Code, failed.Outcome, failed.Message = CodeDeadline, OutcomeUnknown, "the deadline passed before the server answered"
-			}
-			return nil, interrupted(ctx, failed)
+			return nil, interrupted(ctx, outOfTime("JetStream had no leader until the deadline"))
 		}
 	}
+}
+
+// heardSince tells whether the server has sent anything since then, on the session that is in use.
+func (h *hub) heardSince(t time.Time) bool {
+	s := h.current.Load()
+	return s != nil && s.flight.lastByte().After(t)
 }
 
 // whyNobodyAnswers tells a JetStream that is switched off, which is an error at once, from one that has no leader at

@@ -14,14 +14,15 @@ const pacingInterval = 250 * time.Millisecond
 // because a subscription to the queue's subjects, made before that pull, is still silent, or because another pull is
 // out. Its fields are guarded by feed.mu.
 type pacing struct {
-	quiet   bool      // the last pull brought nothing
-	sensor  *sensor   // nil while nothing is listened for
-	blind   *session  // the session that may not listen to the subjects, or not ask about the consumer
-	news    uint64    // counts what can end an emptiness
-	next    time.Time // no pull is sent before
-	until   time.Time // until then verdict is the answer
-	verdict *Error    // nil: empty
-	wait    backoff   // between pulls that the server refuses
+	quiet   bool       // the last pull brought nothing
+	sensor  *sensor    // nil while nothing is listened for
+	blind   *session   // the session that may not listen to the subjects, or not ask about the consumer
+	news    uint64     // counts what can end an emptiness
+	next    time.Time  // no pull is sent before
+	until   time.Time  // until then verdict is the answer
+	verdict *Error     // nil: empty
+	wait    backoff    // between pulls that the server refuses
+	refused pullStatus // how it refused the last one
 
 	returned time.Time // when this process last gave a task back
 }

@@ -19,9 +19,21 @@ func readPubAck(data []byte) (PublishResult, bool) {
 		return PublishResult{Err: newError(CodeServer, OutcomeUnknown, "the server's answer could not be read: %s", err)}, false
 	}
 	if ack.Error != nil {
+		if ack.Error.ErrCode == errCodeDuplicateInProcess {
+			return PublishResult{Err: inProcess()}, true
+		}
 		return PublishResult{Err: ack.Error.asError()}, ack.Error.transient() || ack.Error.Code == 429
 	}
+	if ack.Duplicate && ack.Seq == 0 { // how servers before 2.12 say the same
+		return PublishResult{Err: inProcess()}, true
+	}
 	return PublishResult{Seq: ack.Seq, Duplicate: ack.Duplicate}, false
+}
+
+// inProcess is for a message of which a replicated stream knows the id already, from an earlier try that it has not stored
+// yet, and may never: the leader that took it can lose its place. It is neither stored nor a duplicate.
+func inProcess() *Error {
+	return newError(CodeQueueUnavailable, OutcomeUnknown, "an earlier try to publish it is not decided yet")
 }
 
 // scanPubAck reads the answer in the one form that the server writes for a message that is newly stored,

@@ -45,8 +45,18 @@ func (h *hub) publish(ctx context.Context, stream string, remembers time.Duratio
 			c.interrupt(ctx, todo)
 			break
 		}
-		if r.unheard || !asked && slices.ContainsFunc(todo, c.mayBeStored) {
-			window, err := h.streamTakes(ctx, stream, messages[todo[0]].subject)
+		needed := !asked && slices.ContainsFunc(todo, c.mayBeStored)
+		if r.unheard || needed {
+			var window time.Duration
+			ask := func(ctx context.Context) (err error) {
+				window, err = h.streamTakes(ctx, stream, messages[todo[0]].subject)
+				return err
+			}
+			if needed {
+				err = ask(ctx)
+			} else {
+				err = soon(ctx, attempt, ask)
+			}
 			switch {
 			case CodeOf(err) == CodeConnectionLost: // the next round has a session of its own
 			case err != nil:

@@ -3,6 +3,7 @@ package natslease
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -13,6 +14,13 @@ const publishWindow = 4096
 
 // publishRefill is how far the window must have emptied before it is filled again: what is sent in one go costs less.
 const publishRefill = publishWindow * 3 / 4
+
+// publishSilence is how long a server may answer none of a round's messages before they are sent again: those that a
+// stream's leader has taken just before it stepped down are never answered.
+const publishSilence = 2 * time.Second
+
+// publishLooks is how often that is looked for in this time.
+const publishLooks = 4
 
 // publishRound sends messages of a call on one session and collects the answers. Each message is launched once and
 // lands once, whoever is first: an answer, a refusal, or the end of the session or of the call.
@@ -28,6 +36,10 @@ type publishRound struct {
 	inAir  int    // how many of them are true
 	left   int    // messages that have not landed
 	dead   *Error // why the round ended before all had
+	retry  bool   // and whether what it leaves is to be sent again
+	timer  *time.Timer
+	looked int // what was left when something had last been answered
+	silent int // looks since then
 
 	// Of use when the round is over.
 	again   []int // to be sent again
@@ -46,15 +58,46 @@ func (c *publishCall) newRound(s *session, todo []int) *publishRound {
 func (r *publishRound) run(ctx context.Context) {
 	id, err := r.session.register(r)
 	if err != nil {
-		r.ground(r.todo, asOperation("", err))
+		e := asOperation("", err)
+		r.ground(r.todo, e, e.Code == CodeConnectionLost)
 		return
 	}
 	defer r.session.unregister(id)
+	r.watch()
+	defer r.timer.Stop()
 	r.send(ctx, id)
 	select {
 	case <-r.finished:
 	case <-ctx.Done():
-		r.end(r.session.overdue(ctx))
+		r.end(r.session.overdue(ctx), false)
+	}
+}
+
+// watch looks from time to time whether the server still answers, until the round is over.
+func (r *publishRound) watch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = r.left
+	r.timer = time.AfterFunc(publishSilence/publishLooks, r.look)
+}
+
+// look ends the round when nothing was answered for publishSilence, although the server has been sent everything.
+func (r *publishRound) look() {
+	r.mu.Lock()
+	if r.dead != nil || r.left == 0 {
+		r.mu.Unlock()
+		return
+	}
+	if r.silent++; r.looked != r.left || r.inAir == 0 || r.session.wire.holds() {
+		r.silent, r.looked = 0, r.left
+	}
+	silent := r.silent == publishLooks
+	if !silent {
+		r.timer.Reset(publishSilence / publishLooks)
+	}
+	r.mu.Unlock()
+	if silent {
+		r.end(newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but the stream has not answered for %s", publishSilence), true)
 	}
 }
 
@@ -65,9 +108,9 @@ func (r *publishRound) send(ctx context.Context, id uint64) {
 	for k, i := range r.todo {
 		if !r.launch(ctx, i) {
 			if ctx.Err() != nil {
-				r.end(r.session.overdue(ctx))
-			} // else the session has ended it
-			r.ground(r.todo[k:], r.dead)
+				r.end(r.session.overdue(ctx), false)
+			} // else it has been ended
+			r.ground(r.todo[k:], r.dead, r.retry)
 			return
 		}
 		m := &r.call.messages[i]
@@ -78,7 +121,7 @@ func (r *publishRound) send(ctx context.Context, id uint64) {
 		e := asOperation("", err)
 		r.land(i, landing{PublishResult: PublishResult{Err: e}, again: e.Code == CodeConnectionLost})
 		if e.Code == CodeConnectionLost {
-			r.ground(r.todo[k+1:], e)
+			r.ground(r.todo[k+1:], e, true)
 			return
 		}
 	}
@@ -188,32 +231,32 @@ func (r *publishRound) over(n int) {
 }
 
 // ground ends the round for messages that were not launched: they were not sent, whatever became of the others.
-func (r *publishRound) ground(unsent []int, cause *Error) {
+func (r *publishRound) ground(unsent []int, cause *Error, again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := cause.unsent()
 	r.call.fail(unsent, e, false)
-	if e.Code == CodeConnectionLost {
+	if again {
 		r.again = append(r.again, unsent...)
 		r.pause = true
 	}
 	r.over(len(unsent))
 }
 
-// end ends the round for what is in the air. What a lost connection leaves unanswered is sent again.
-func (r *publishRound) end(cause *Error) {
+// end ends the round for what is in the air, which may be sent again in the next.
+func (r *publishRound) end(cause *Error, again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dead != nil || r.left == 0 {
 		return
 	}
-	r.dead = cause
+	r.dead, r.retry = cause, again
 	for _, i := range r.todo {
 		if !r.flying[i] {
 			continue
 		}
 		r.call.record(i, cause, false)
-		if cause.Code == CodeConnectionLost {
+		if again {
 			r.again = append(r.again, i)
 		}
 		r.touchDown(i)
@@ -221,7 +264,7 @@ func (r *publishRound) end(cause *Error) {
 	close(r.finished)
 }
 
-func (r *publishRound) lost(err *Error) { r.end(err) }
+func (r *publishRound) lost(err *Error) { r.end(err, err.Code == CodeConnectionLost) }
 
 func (r *publishRound) denied(subject string, err *Error) bool {
 	var matched []int

@@ -161,7 +161,7 @@ func (f *feed) end(p *pull) {
 	if p.brought > 0 {
 		f.pace.quiet = false
 		f.pace.next = time.Time{}
-		f.pace.wait = backoff{}
+		f.pace.wait, f.pace.refused = backoff{}, pullStatus{}
 	}
 	if f.drained != nil {
 		close(f.drained)
@@ -185,7 +185,7 @@ func (p *pull) reply(_ int, m *nats.Msg) {
 		f.sight.ready, f.sight.look = false, look{}
 		if p.brought == 0 {
 			f.rest(p)
-			f.pace.wait = backoff{}
+			f.pace.wait, f.pace.refused = backoff{}, pullStatus{}
 		}
 		f.overdue(p.session)
 	case status.says("Requests Pending"): // others wait for what is there: asking again at once would spin
@@ -202,7 +202,8 @@ func (p *pull) reply(_ int, m *nats.Msg) {
 		go p.session.end(newError(CodeConnectionLost, OutcomeUnknown, "%s is shutting down", p.session.flight.server))
 		return
 	default:
-		f.pace.next = time.Now().Add(f.pace.wait.delay())
+		f.pace.refused = status
+		f.pace.next = time.Now().Add(min(f.pace.wait.delay(), pacingInterval))
 		for _, r := range f.waiters {
 			if r.session == p.session && len(r.got) == 0 {
 				r.status = &status
@@ -262,7 +263,7 @@ func (f *feed) sessionGone(s *session, cause *Error) {
 		f.pace.sensor = nil
 	}
 	f.stir()
-	f.pace.next = time.Time{}
+	f.pace.next, f.pace.refused = time.Time{}, pullStatus{}
 	f.fail(s, cause)
 	f.pump() // for calls on the next session
 }
@@ -276,6 +277,11 @@ type pullStatus struct {
 // empty tells whether the pull ended because there was nothing more.
 func (p pullStatus) empty() bool {
 	return p.is("404") || p.is("408") && p.description != "Requests Pending"
+}
+
+// leaderless tells whether nobody is there who could give tasks: because the queue has no leader at the moment, or is gone.
+func (p pullStatus) leaderless() bool {
+	return p.is("503") || p.says("Leadership Change") || p.says("Consumer Deleted")
 }
 
 func (p pullStatus) is(code string) bool { return p.code == code }

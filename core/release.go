@@ -68,7 +68,7 @@ func (f *feed) republish(ctx context.Context, c *settleCall, todo []int) {
 		}
 		stored = append(stored, sources[k])
 	}
-	acks := &settleCall{operation: c.operation, payload: []byte("+ACK"), items: c.items, results: c.results}
+	acks := &settleCall{operation: c.operation, payload: []byte("+ACK"), items: c.items, results: c.results, repeatable: true}
 	f.confirm(ctx, acks, stored)
 }
 

@@ -2,7 +2,9 @@ package natslease
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -163,10 +165,12 @@ func (f *feed) join(r *reservation) error {
 	}
 	now := time.Now()
 	if f.pull == nil && f.pace.next.After(r.pullUntil(now)) && f.pace.next.After(r.deadline) {
-		return &Error{
-			Code: CodeBusy, Outcome: OutcomeNotSent, RetryAfter: spread(f.pace.next.Sub(now)),
-			Message: "the queue was empty or refused just now, and the deadline comes before it is asked again",
+		e := newError(CodeBusy, OutcomeNotSent, "the queue was empty just now, and the deadline comes before it is asked again")
+		if f.pace.refused.code != "" {
+			e = f.pace.refused.outOfTime()
 		}
+		e.RetryAfter = spread(f.pace.next.Sub(now))
+		return e
 	}
 	f.used = now
 	f.waiters = append(f.waiters, r)
@@ -202,8 +206,8 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 			select {
 			case <-r.wake:
 			case <-timer.fires():
-				if f.lags(r) {
-					timer.reset(time.Now().Add(pullLag))
+				if wait := f.lags(r); wait > 0 {
+					timer.reset(time.Now().Add(wait))
 					continue
 				}
 			case <-ctx.Done():
@@ -222,10 +226,7 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 			return failure
 		case status != nil:
 			last = *status
-			if err := f.refused(ctx, last); err != nil {
-				if ctx.Err() != nil {
-					return overdueReserve(ctx, r.session, last)
-				}
+			if err := f.refused(last); err != nil {
 				return err
 			}
 		case over:
@@ -273,27 +274,60 @@ func latest(a, b time.Time) time.Time {
 // pullLag is for how long after its expiry a call waits for the server's word on its pull.
 const pullLag = 20 * time.Millisecond
 
-// lags ends the wait of a call whose time is over, unless a pull that ends with it has not been heard of yet.
-func (f *feed) lags(r *reservation) bool {
+// lags ends the wait of a call whose time is over, unless a pull that ends with it has not been heard of yet, or the queue
+// has no leader that could say that there is nothing: then it returns how much longer to wait.
+func (f *feed) lags(r *reservation) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.pace.refused.leaderless() {
+		return pacingInterval
+	}
 	if f.pull != nil && !r.lagged && f.pull.expires.Before(time.Now().Add(shortestPull)) {
 		r.lagged = true
-		return true
+		return pullLag
 	}
 	r.over = len(r.got) == 0
-	return false
+	return 0
 }
 
-// refused finds out why the server refused a pull; nil means that it is sent again.
-func (f *feed) refused(ctx context.Context, status pullStatus) error {
+// refused tells what the server's refusal of a pull means for the calls that wait; nil means that it is sent again. Where
+// the queue may be gone the consumer is asked about, and those who wait are told when it says so.
+func (f *feed) refused(status pullStatus) error {
 	switch {
-	case status.says("Exceeded MaxWaiting"), status.says("Leadership Change"):
+	case status.says("Exceeded MaxWaiting"):
 		return nil
-	case status.is("503"), status.says("Consumer Deleted"), status.says("Consumer is push based"):
-		return f.exists(ctx)
+	case status.leaderless():
+		f.question()
+		return nil
 	}
 	return refusedPull(status)
+}
+
+// question finds out whether the consumer exists, for the calls that wait now, while pulls go on: a queue that has a
+// leader again may give tasks before the question is answered.
+func (f *feed) question() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.questioned {
+		return // who came since then asks when its next pull is refused
+	}
+	waiting := slices.Clone(f.waiters)
+	f.questioned = f.hub.spawn(f.hub.cfg.Timeout, func(ctx context.Context) {
+		err := f.exists(ctx)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.questioned = false
+		var e *Error
+		if !errors.As(err, &e) || e.Outcome != OutcomeRejected {
+			return // no answer says nothing of the queue
+		}
+		for _, r := range waiting {
+			if r.err == nil {
+				r.err = e
+				r.signal()
+			}
+		}
+	})
 }
 
 func refusedPull(status pullStatus) *Error {
@@ -308,13 +342,18 @@ func tooManyPulls() *Error {
 
 // overdueReserve is the error of a call whose context ended, after what the server last answered.
 func overdueReserve(ctx context.Context, s *session, last pullStatus) *Error {
-	switch {
-	case ctx.Err() != context.DeadlineExceeded, last.code == "":
+	if ctx.Err() != context.DeadlineExceeded || last.code == "" {
 		return s.overdue(ctx)
-	case last.says("Exceeded MaxWaiting"):
+	}
+	return last.outOfTime()
+}
+
+// outOfTime is the error of a call that had this answer until its deadline.
+func (p pullStatus) outOfTime() *Error {
+	if p.says("Exceeded MaxWaiting") {
 		return tooManyPulls()
 	}
-	return newError(CodeQueueUnavailable, OutcomeUnknown, "the queue had no leader until the deadline (%s %s)", last.code, last.description)
+	return newError(CodeQueueUnavailable, OutcomeNotSent, "the queue had no leader until the deadline (%s)", strings.TrimSpace(p.code+" "+p.description))
 }
 
 // exists returns nil when the queue's consumer is there, or cannot be asked about: silence is never "gone".

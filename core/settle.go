@@ -131,7 +131,7 @@ func (f *feed) settle(ctx context.Context, s Settlement, items []SettleItem) ([]
 		return nil, inOperation(operation, err, OutcomeRejected)
 	}
 	c := &settleCall{
-		operation: operation, payload: payload, items: items,
+		operation: operation, payload: payload, items: items, repeatable: s.Kind == Ack || s.Kind == Term || s.Kind == Extend,
 		results: make([]SettleResult, len(items)), finished: make(chan struct{}),
 	}
 	todo := f.admit(c, s.Kind)
@@ -193,7 +193,7 @@ func (f *feed) conclude(c *settleCall, s Settlement) {
 // listens, the server is asked why: "gone" is said only when it says so, else the request is repeated.
 func (f *feed) confirm(ctx context.Context, c *settleCall, todo []int) {
 	var wait backoff
-	for len(todo) > 0 {
+	for attempt := 0; len(todo) > 0; attempt++ {
 		s, err := f.hub.session(ctx)
 		if err != nil {
 			c.failAll(todo, err)
@@ -203,10 +203,14 @@ func (f *feed) confirm(ctx context.Context, c *settleCall, todo []int) {
 			return
 		}
 		todo = c.takeUnheard()
+		if silent := c.takeSilent(); len(silent) > 0 {
+			todo = append(todo, silent...)
+			continue
+		}
 		if len(todo) == 0 {
 			return
 		}
-		if err := f.exists(ctx); err != nil {
+		if err := soon(ctx, attempt, f.exists); err != nil {
 			switch {
 			case CodeOf(err) == CodeQueueNotFound:
 				for _, i := range todo {
@@ -245,17 +249,28 @@ func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) 
 		}
 	}
 	s.wire.uncork()
-	if c.doze.sleep(ctx, distant, c.isFinished) {
+	wait := lazyTimer{at: distant}
+	if c.repeatable {
+		wait.at = c.sent.Add(settleSilence)
+	}
+	defer wait.stop()
+	if c.doze.sleep(ctx, wait.at, c.isFinished) {
 		return true
 	}
 	select {
 	case <-c.finished:
+		return true
+	case <-wait.fires():
 		return true
 	case <-ctx.Done():
 		c.giveUp(s.overdue(ctx))
 		return false
 	}
 }
+
+// settleSilence is how long an answer is awaited before what does no harm twice is sent again: it may have been lost on
+// its way to a leader that stepped down.
+const settleSilence = 2 * time.Second
 
 func asOperation(operation string, err error) *Error {
 	return inOperation(operation, err, OutcomeUnknown).(*Error)
@@ -267,6 +282,8 @@ type settleCall struct {
 	payload   []byte
 	items     []SettleItem
 	sent      time.Time
+	// repeatable: sending it twice does no more than once. A second NAK would take the task from its next holder.
+	repeatable bool
 
 	mu       sync.Mutex
 	results  []SettleResult
@@ -373,6 +390,22 @@ func (c *settleCall) takeUnheard() []int {
 	unheard := c.unheard
 	c.unheard = nil
 	return unheard
+}
+
+// takeSilent returns the items that have no answer yet, which is then no longer awaited.
+func (c *settleCall) takeSilent() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left == 0 {
+		return nil
+	}
+	var silent []int
+	for i := range c.waiting {
+		if c.heard(i) {
+			silent = append(silent, i)
+		}
+	}
+	return silent
 }
 
 func (c *settleCall) fail(i int, status SettleStatus, err *Error) {

@@ -191,6 +191,13 @@ func (w *wire) failure() error {
 	return w.err
 }
 
+// holds tells whether something has not been given to the socket yet.
+func (w *wire) holds() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held > 0
+}
+
 // directWriter writes to a socket without ever waiting for room.
 type directWriter interface {
 	tryWrite(p []byte) (int, error)

@@ -25,6 +25,9 @@ import (
 
 // Process is a nats-server of its own process, with JetStream in a temporary directory: it can be frozen and killed.
 type Process struct {
+	// Name is what the server is called in a cluster.
+	Name string
+
 	t      testing.TB
 	binary string
 	dir    string

@@ -1,0 +1,76 @@
+//go:build linux
+
+package natstest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Cluster is a few nats-servers of their own processes that replicate each other's streams.
+type Cluster []*Process
+
+// StartProcessCluster starts n servers of one version that form a cluster, and waits until JetStream has a leader. They
+// end with the test.
+func StartProcessCluster(t testing.TB, version Version, n int) Cluster {
+	t.Helper()
+	ports, routes := clusterPorts(t, n)
+	c := make(Cluster, n)
+	for i := range c {
+		name := fmt.Sprint("node", i)
+		c[i] = StartProcess(t, version,
+			"server_name: "+name,
+			fmt.Sprintf(`cluster { name: natstest, listen: "127.0.0.1:%d", routes: [ %s ] }`, ports[i], strings.Join(routes, ", ")))
+		c[i].Name = name
+	}
+	c.AwaitLeader(t)
+	return c
+}
+
+// AwaitLeader waits until all servers follow one leader of JetStream. A server of 2.10 that has joined in the wrong moment
+// is never told of one: it is started again.
+func (c Cluster) AwaitLeader(t testing.TB) {
+	t.Helper()
+	restarted := time.Now()
+	for deadline := time.Now().Add(3 * startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var lost []*Process
+		for _, p := range c {
+			var jetStream struct {
+				Meta struct {
+					Leader string `json:"leader"`
+					Size   int    `json:"cluster_size"`
+				} `json:"meta_cluster"`
+			}
+			p.monitor("jsz", &jetStream)
+			if jetStream.Meta.Leader == "" || jetStream.Meta.Size < len(c) {
+				lost = append(lost, p)
+			}
+		}
+		if len(lost) == 0 {
+			return
+		}
+		if time.Since(restarted) > startTimeout/2 {
+			lost[len(lost)-1].Restart()
+			restarted = time.Now()
+		}
+	}
+	for _, p := range c {
+		t.Log(p.Log())
+	}
+	require.FailNow(t, "the cluster has no leader")
+}
+
+// Named is the server of that name.
+func (c Cluster) Named(name string) *Process {
+	return c[slices.IndexFunc(c, func(p *Process) bool { return p.Name == name })]
+}
+
+// Other is a server that is none of those.
+func (c Cluster) Other(than ...string) *Process {
+	return c[slices.IndexFunc(c, func(p *Process) bool { return !slices.Contains(than, p.Name) })]
+}
