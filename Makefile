@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-programs test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -78,6 +78,18 @@ test-go: $(ZIG) ## Run the Go tests under the race detector
 .PHONY: test-wasm
 test-wasm: ## Check that the core compiles for js/wasm
 	GOOS=js GOARCH=wasm go build ./core/...
+
+WASM := build/wasm
+
+.PHONY: wasm
+wasm: ## Build the example for browsers and Node into build/wasm
+	@mkdir -p $(WASM)
+	GOOS=js GOARCH=wasm go build -C examples/wasm -buildvcs=false -trimpath -ldflags='-s -w' -o $(CURDIR)/$(WASM)/natslease.wasm .
+	@cp "$$(go env GOROOT)/lib/wasm/wasm_exec.js" examples/wasm/index.html examples/wasm/node.mjs $(WASM)
+
+.PHONY: test-browser
+test-browser: build servers wasm $(VENV)/.browser ## Look at the pages with Debian's chromium, and run the WebAssembly in Node
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/browser
 
 .PHONY: test-python
 test-python: build servers ## Run the Python tests against the newest and the oldest nats-server
@@ -151,6 +163,7 @@ lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy
 	@unformatted=$$($(BIN)/gofumpt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt: run make format for"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	GOOS=js GOARCH=wasm go vet -C examples/wasm ./...
 	$(BIN)/staticcheck ./...
 	$(PY) -m ruff check $(PYTHON_SOURCES)
 	$(PY) -m ruff format --check $(PYTHON_SOURCES)
@@ -193,7 +206,7 @@ test-chaos: build servers
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
-	@cd requirements; set --; for name in dev wheel bench; do \
+	@cd requirements; set --; for name in dev wheel bench browser; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
 		set -- "$$@" -c $$name.txt; done
 
