@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,7 @@ type recordedConn struct {
 	*net.TCPConn
 
 	dialer *recordingDialer
+	raw    syscall.RawConn
 	socket recordedSocket
 }
 
@@ -82,7 +84,7 @@ func (d *recordingDialer) dialOnce(ctx context.Context, network, address string,
 	}
 	connected := identify(raw)
 	tried.keepOnly(connected)
-	return &recordedConn{TCPConn: tcp, dialer: d, socket: connected}, nil
+	return &recordedConn{TCPConn: tcp, dialer: d, raw: raw, socket: connected}, nil
 }
 
 // awaitCalm waits until no fork is under way, and returns how many there were.
@@ -159,6 +161,32 @@ func identify(raw syscall.RawConn) (s recordedSocket) {
 		}
 	})
 	return s
+}
+
+// Write raises no SIGPIPE: the process may have given that back its default, which is to end it.
+func (c *recordedConn) Write(b []byte) (int, error) {
+	sent := 0
+	for sent < len(b) {
+		var n int
+		var failure error
+		err := c.raw.Write(func(fd uintptr) bool {
+			n, failure = unix.SendmsgN(int(fd), b[sent:], nil, nil, unix.MSG_NOSIGNAL)
+			return !errors.Is(failure, unix.EAGAIN)
+		})
+		switch {
+		case err != nil:
+			return sent, err
+		case errors.Is(failure, unix.EINTR):
+			continue
+		case failure != nil:
+			return sent, &net.OpError{
+				Op: "write", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(),
+				Err: os.NewSyscallError("sendmsg", failure),
+			}
+		}
+		sent += n
+	}
+	return sent, nil
 }
 
 // Close tells the server first: as long as a child process has the same socket, closing ours tells it nothing.

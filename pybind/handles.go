@@ -41,3 +41,9 @@ func (t *table[T]) all() []T {
 	defer t.mu.RUnlock()
 	return slices.Collect(maps.Values(t.values))
 }
+
+func (t *table[T]) size() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return int64(len(t.values))
+}

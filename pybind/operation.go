@@ -197,3 +197,6 @@ func Cancel(ticket int64) (found int64) {
 	o.abandon()
 	return 1
 }
+
+// Tickets returns how many tickets there are. Where no call is under way there are none, whatever came before.
+func Tickets() int64 { return operations.size() }

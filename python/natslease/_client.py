@@ -198,6 +198,14 @@ class ClientBase:
         state = "closed" if self._closed else self.stats().server or "not connected"
         return f"<{type(self).__name__} {state}>"
 
+    def __copy__(self: C) -> C:
+        copied = _unpickle(type(self), self._options)  # which nothing changes
+        copied._from_env = self._from_env
+        return copied
+
+    def __deepcopy__(self: C, _memo: dict[int, Any]) -> C:
+        return self.__copy__()
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._from_env is not None:
             return _unpickle_env, (type(self), self._from_env)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from ._queue import Kind, Queue, QueueBase  # noqa: F401 (in strings)
+    from ._queue import Queue, QueueBase  # noqa: F401 (in strings)
     from ._types import SettleResult
 
 L = TypeVar("L", bound="LeaseBase[Any]")
@@ -163,8 +163,8 @@ class Lease(LeaseBase["Queue"]):
     As a context manager it is acknowledged at the end of the block. When the block raises, it is
     NAKed: it failed, and is offered again; when the block is interrupted (``KeyboardInterrupt``,
         ``SystemExit``)
-    it is released, which does not count as a failure. A lease that is settled in the block stays as
-    it is.
+    it is released, which does not count as a failure and is not waited for. A lease that is settled
+    in the block stays as it is.
     """
 
     __slots__ = ()
@@ -253,18 +253,14 @@ class Lease(LeaseBase["Queue"]):
             return
         if error is None:
             self.ack()
-            return
-        # The block's own error is the one to be seen.
-        try:
-            how = kind_after(error)
-            reason = reason_of(error) if how == "nak" else ""
-            run(self._queue._settle_one(how, self, None, reason=reason))
-        except Error as failure:
-            note(error, failure)
-
-
-def kind_after(error: BaseException) -> Kind:
-    return "nak" if isinstance(error, Exception) else "release"
+        elif isinstance(error, Exception):
+            # The block's own error is the one to be seen.
+            try:
+                run(self._queue._settle_one("nak", self, None, reason=reason_of(error)))
+            except Error as failure:
+                note(error, failure)
+        else:
+            self._queue._detach("release", [self])  # whoever was interrupted does not wait
 
 
 def reason_of(error: BaseException) -> str:

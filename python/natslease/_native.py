@@ -77,6 +77,7 @@ class Native:
         "stats",
         "streams",
         "taken",
+        "tickets",
         "unkeep",
         "wait",
     )
@@ -121,6 +122,7 @@ class Native:
         self.stats: Export = module.pybind_Stats
         self.streams: Export = module.pybind_Streams
         self.taken: Count = module.pybind_Taken
+        self.tickets: Count = module.pybind_Tickets
         self.unkeep: Export = module.pybind_Unkeep
         self.wait: Export = module.pybind_Wait
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from natslease.testing import Server
 
 # Far more than anything here takes: who needs it hangs.
 PATIENCE = 60.0
+_STRICT = ("-W", "error", "-W", "ignore:.*multi-threaded")
 
 
 class ChildFailed(AssertionError):
@@ -86,18 +87,40 @@ def in_child(work: Callable[[], Any]) -> Any:
     return Child(work).result()
 
 
-def python(script: str, *arguments: str, **options: Any) -> str:
-    """Runs a script in a fresh interpreter. Returns its output, and accepts no complaint."""
-    options.setdefault("timeout", PATIENCE)
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:.*multi-threaded", "-c", script, *arguments],
-        capture_output=True,
+def python(
+    script: str,
+    *arguments: str,
+    under: Sequence[str] = (),
+    when_ready: Callable[[], None] | None = None,
+    timeout: float = PATIENCE,
+    **options: Any,
+) -> str:
+    """Runs a script in a fresh interpreter, maybe under another command.
+
+    ``when_ready`` is called when the script has printed its first line; after it the script gets
+    a line to read. Returns the output, and accepts no complaint.
+    """
+    with subprocess.Popen(
+        [*under, sys.executable, *_STRICT, "-c", script, *arguments],
+        stdin=None if when_ready is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         **options,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    return done.stdout
+    ) as process:
+        try:
+            if when_ready is not None:
+                assert process.stdout is not None
+                if process.stdout.readline():
+                    when_ready()
+            output: str
+            output, complaints = process.communicate(
+                None if when_ready is None else "go on\n", timeout
+            )
+        finally:
+            process.kill()
+    assert (process.returncode, complaints) == (0, ""), output + complaints
+    return output
 
 
 @contextmanager
