@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-tutorial test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -157,6 +157,10 @@ test-wheels: wheels servers ## Build the wheels once more, run the Python tests 
 .PHONY: test-wheel
 test-wheel: wheel servers ## Install the wheel where there is no Go and no compiler, and try it
 	$(PY) tests/tools/everywhere.py --wheel $(CURDIR)/$$(echo dist/natslease-*_$(MACHINE).whl)
+
+.PHONY: test-tutorial
+test-tutorial: wheel server-wheel-$(MACHINE) ## Follow the tutorials with the wheels, where there is no Go
+	$(PY) tests/tools/tutorial.py
 
 .PHONY: lint
 lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy

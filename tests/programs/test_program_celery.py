@@ -10,23 +10,16 @@ from pathlib import Path
 import celery
 import pytest
 
-from celery_config import FOLDERS
+from celery_config import FOLDERS, deliver
 from children import children_of
 from natslease.testing import Server
 from program import PATIENCE, Program
-from work import Done, check_account, pids, processes_of, reports
+from work import await_processes, check_account, pids, processes_of, reports
 
 HERE = Path(__file__).parent
 TOOLS = HERE.parent / "tools"
 CHILDREN = 4
 TASKS_PER_CHILD = 6
-
-
-def run_tasks(n: int) -> list[Done]:
-    app = celery.Celery("programs")
-    app.config_from_object("celery_config")
-    results = [app.send_task("work") for _ in range(n)]
-    return [result.get(timeout=PATIENCE, interval=0.05) for result in results]
 
 
 def test_celery_prefork(
@@ -35,6 +28,9 @@ def test_celery_prefork(
     monkeypatch.chdir(tmp_path)
     for folder in FOLDERS:
         Path(folder).mkdir()
+    app = celery.Celery("programs")
+    app.config_from_object("celery_config")
+    sent = 0
     worker = Program(
         "celery",
         "--app=celery_app",
@@ -47,26 +43,35 @@ def test_celery_prefork(
             "PYTHONPATH": os.pathsep.join([str(HERE), str(TOOLS)]),
         },
     )
+
+    def run_tasks(n: int) -> None:
+        nonlocal sent
+        sent += n
+        for _ in range(n):
+            app.send_task("work")
+        deliver()
+        worker.await_output("task: ", sent)
+
     with worker:
         worker.await_output("ready.")
-        before = processes_of(nats_server)
-        assert set(before) == {worker.pid}
-
-        done = run_tasks(10 * CHILDREN)
+        before = await_processes(nats_server, {worker.pid})
+        run_tasks(10 * CHILDREN)
         # Each child was replaced, so that some have not worked yet.
         deadline = time.monotonic() + PATIENCE
-        while set(processes_of(nats_server)) != (all_of_them := worker_and_children(worker)):
-            done += run_tasks(CHILDREN)
+        while set(processes_of(nats_server)) != (now := worker_and_children(worker)):
             assert time.monotonic() < deadline, processes_of(nats_server)
-        assert len(all_of_them) == 1 + CHILDREN
-        assert processes_of(nats_server)[worker.pid] == before[worker.pid]
-        assert len(pids(done)) > CHILDREN
-        assert max(Counter(one["pid"] for one in done).values()) == TASKS_PER_CHILD
+            run_tasks(CHILDREN)
+        assert len(now) == 1 + CHILDREN
+        assert before.items() <= processes_of(nats_server).items()
 
         assert worker.end() == 0
-        its_own = reports(worker.output)
-        assert [one["pid"] for one in its_own] == [worker.pid] * 2, worker.output
-        check_account(nats_server, done + its_own)
+        assert [one["pid"] for one in reports(worker.output, "imported")] == [worker.pid]
+        assert [one["pid"] for one in reports(worker.output, "shutdown")] == [worker.pid]
+        of_children = reports(worker.output, "task")
+        assert len(of_children) == sent
+        assert len(pids(of_children)) > CHILDREN
+        assert max(Counter(one["pid"] for one in of_children).values()) == TASKS_PER_CHILD
+        check_account(nats_server, reports(worker.output))
 
 
 def worker_and_children(worker: Program) -> set[int]:

@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
 
 from docpages import ROOT, Block, programs, read
 from natslease.testing import Server, find_server
@@ -28,12 +30,17 @@ else:
 
 # The server's, and those of the page's own web servers.
 _ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0):(4222|80\d\d)\b")
+_SERVER = re.compile(r"\$ (natslease server|nats-server)\b")
 _VARIABLE = re.compile(r"\$([A-Z][A-Z0-9_]*)")
 _ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
-def run(path: Path) -> None:
+def run(path: Path, packages: Path | None = None) -> None:
     """Tests all blocks of a page.
+
+    Args:
+        packages: a folder of wheels. What the page installs is then installed from it, and used:
+            of this checkout's environment and programs there is only Python.
 
     Raises:
         PageFailed: a block does not do what the page says.
@@ -42,9 +49,10 @@ def run(path: Path) -> None:
     if not found:
         return
     with ExitStack() as stack:
-        server = stack.enter_context(Server())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="natslease-docs-")))
-        page = Page(server, folder, stack)
+        page = Page(folder, packages, stack)
+        if not any(block.how == "serve" and _SERVER.match(block.text) for block in found):
+            page.start_server()
         for block in programs(found):
             page.test(block)
 
@@ -52,24 +60,33 @@ def run(path: Path) -> None:
 class Page:
     """What the blocks of a page share."""
 
-    def __init__(self, server: Server, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, packages: Path | None, stack: ExitStack) -> None:
         self._folder = folder
+        self._packages = packages
         self._stack = stack
         self._output = ""
-        self._ports = {4222: server.port}
-        programs = [Path(sys.executable).parent, ROOT / "build" / "bin"]
+        self._ports: dict[int, int] = {}
+        # An environment that the page makes comes first.
+        search: list[str | Path] = [folder / ".venv" / "bin"]
+        if packages is None:
+            search += [Path(sys.executable).parent, ROOT / "build" / "bin", os.environ["PATH"]]
+        else:
+            search += [Path(sys.executable).resolve().parent, "/usr/bin", "/bin"]
         self._environment = {
             **os.environ,
-            "NATS_URL": server.url,
-            "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
+            "PATH": os.pathsep.join(map(str, search)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
         }
+        if packages is not None:
+            self._environment |= {"PIP_FIND_LINKS": str(packages), "PIP_NO_INDEX": "1"}
+            self._environment.pop("NATSLEASE_NATS_SERVER", None)
         self._ways: dict[str, Callable[[Block], None]] = {
             "bash": self._bash,
             "console": self._console,
             "file": self._file,
             "go": self._go,
+            "install": self._install,
             "make": self._make,
             "nats-server": self._nats_server,
             "output": self._compare,
@@ -77,6 +94,12 @@ class Page:
             "python": self._python,
             "serve": self._serve,
         }
+
+    def start_server(self) -> None:
+        """Starts the server of a page that does not start one itself."""
+        server = self._stack.enter_context(Server())
+        self._ports[4222] = server.port
+        self._environment["NATS_URL"] = server.url
 
     def test(self, block: Block) -> None:
         """Tests one block; those before it have been."""
@@ -120,7 +143,7 @@ class Page:
         script = self._folder / f"{Path(block.page).stem}_{block.line}.py"
         script.write_text(self._here(block.text))
         strict = ["-W", "error", "-W", "ignore:.*multi-threaded:DeprecationWarning"]
-        self._output, complaints = self._run(block, sys.executable, *strict, script)
+        self._output, complaints = self._run(block, "python", *strict, script)
         if complaints:
             raise block.failed(complaints)
 
@@ -151,6 +174,10 @@ class Page:
         ((command, _),) = _session(block)
         if not block.argument:
             raise block.failed("which output shows that it is ready?")
+        if _SERVER.match(block.text):
+            port = self._port(4222)
+            self._environment["NATS_URL"] = f"nats://127.0.0.1:{port}"
+            command += f" --port {port}"
         self._stack.enter_context(self._running(block, self._here(command)))
 
     @contextmanager
@@ -164,6 +191,21 @@ class Page:
                 raise block.failed(str(error)) from error
             if status not in _ENDED:
                 raise block.failed(f"ended with {status}\n{program.output}")
+
+    def _install(self, block: Block) -> None:
+        if self._packages is not None:
+            self._console(block)
+            return
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for command, _ in _session(block):
+            if not command.startswith("pip install "):
+                continue
+            for name in shlex.split(command, comments=True)[2:]:
+                wanted = Requirement(name)
+                if wanted.name == project["name"] and (
+                    missing := wanted.extras - set(project["optional-dependencies"])
+                ):
+                    raise block.failed(f"there is no extra {', '.join(missing)}")
 
     def _make(self, block: Block) -> None:
         for command, _ in _session(block):

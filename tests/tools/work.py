@@ -48,9 +48,9 @@ def _done(report: natslease.PublishReport, acked: str, stats: natslease.Stats) -
     }
 
 
-def reports(output: str) -> list[Done]:
-    """What a parent has done by itself: see ``preloaded.report``."""
-    lines = re.findall(r'\w+: (\{"pid".*\})$', output, re.MULTILINE)
+def reports(output: str, when: str = r"\w+") -> list[Done]:
+    """What processes have done by their output: see ``preloaded.report``."""
+    lines = re.findall(rf'\b{when}: (\{{"pid".*\}})$', output, re.MULTILINE)
     return [json.loads(line) for line in lines]
 
 
