@@ -97,7 +97,7 @@ test-python: build servers ## Run the Python tests against the newest and the ol
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
 
 .PHONY: test-antenna
-test-antenna: build servers ## Run the tests of Antenna's part and of examples/antenna
+test-antenna: build servers $(VENV)/.bench ## Run the tests of Antenna's part and of examples/antenna
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/antenna
 
 .PHONY: test-django

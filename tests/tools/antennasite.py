@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -89,3 +90,21 @@ class Api:
     def _answer(self, response: Any) -> tuple[int, Any]:
         self.headers = dict(response.items())
         return response.status_code, response.json() if response.content else None
+
+
+def await_nats() -> None:
+    """Returns when the site's client reaches the server again: its circuit breaker may be open."""
+    import natslease
+    from natslease.contrib.django import clients
+
+    def missing() -> float:
+        try:
+            clients["default"].ping()
+        except natslease.Unavailable as error:
+            return max(error.retry_after, 0.01)
+        return 0.0
+
+    until = time.monotonic() + 20
+    while pause := missing():
+        assert time.monotonic() < until
+        time.sleep(pause)
