@@ -24,6 +24,7 @@ type feed struct {
 	feedKey
 
 	answers rounds[consumerAnswer] // to what the server is asked about the consumer
+	vacancy rounds[consumerAnswer] // likewise, with the stream's word on whether it has more
 
 	mu         sync.Mutex
 	facts      consumerFacts
@@ -47,6 +48,7 @@ func newFeed(h *hub, key feedKey) *feed {
 	f.pace.quiet = true
 	f.answers.spawn = func(g func(ctx context.Context)) bool { return h.spawn(h.cfg.Timeout, g) }
 	f.answers.run = f.ask
+	f.vacancy.spawn, f.vacancy.run = f.answers.spawn, f.askForMore
 	return f
 }
 
@@ -56,6 +58,7 @@ type consumerFacts struct {
 	ackWait       time.Duration
 	maxDeliver    int
 	maxAckPending int
+	replicated    bool
 	subjects      []string // of the messages that it delivers
 }
 
@@ -207,6 +210,7 @@ func (f *feed) drain(ctx context.Context) {
 type consumerAnswer struct {
 	info    *consumerInfo
 	failure *apiError
+	behind  bool // the stream has tasks of which the consumer's leader does not know yet
 }
 
 // ask asks about the consumer, and learns its clock from the answer.
@@ -216,7 +220,29 @@ func (f *feed) ask(ctx context.Context) (consumerAnswer, error) {
 	if err == nil && failure == nil {
 		f.learn(ctx, info)
 	}
-	return consumerAnswer{info, failure}, err
+	return consumerAnswer{info: info, failure: failure}, err
+}
+
+// askForMore asks about the consumer, and if it has nothing the stream, too: of a replicated queue the two can have
+// different leaders, and what the stream's has confirmed the consumer's may not have heard of.
+func (f *feed) askForMore(ctx context.Context) (consumerAnswer, error) {
+	a, err := f.ask(ctx)
+	if err != nil || a.failure != nil || a.info.NumPending > 0 || !a.info.replicated() {
+		return a, err
+	}
+	for _, subject := range f.known().subjects {
+		m, err := f.hub.storedOrNil(ctx, f.stream, storedAt{Seq: a.info.Delivered.Stream + 1, NextOn: subject})
+		switch {
+		case CodeOf(err) == CodePermissionDenied: // nobody can be asked who knows better
+			return a, nil
+		case err != nil:
+			return a, err
+		case m != nil:
+			a.behind = true
+			return a, nil
+		}
+	}
+	return a, nil
 }
 
 // learn takes the consumer's clock, limits and subjects from what the server says.
@@ -240,6 +266,7 @@ func (f *feed) learn(ctx context.Context, info *consumerInfo) {
 	}
 	f.facts = consumerFacts{
 		learned: time.Now(), ackWait: c.AckWait, maxDeliver: c.MaxDeliver, maxAckPending: c.MaxAckPending, subjects: subjects,
+		replicated: info.replicated(),
 	}
 	f.mu.Unlock()
 }

@@ -294,7 +294,14 @@ type consumerInfo struct {
 	NumRedelivered uint64          `json:"num_redelivered"`
 	NumWaiting     uint64          `json:"num_waiting"`
 	Paused         bool            `json:"paused"`
-	Cluster        *struct {
-		Leader string `json:"leader"`
+	Delivered      struct {
+		Stream uint64 `json:"stream_seq"`
+	} `json:"delivered"`
+	Cluster *struct {
+		Leader   string     `json:"leader"`
+		Replicas []struct{} `json:"replicas"`
 	} `json:"cluster"`
 }
+
+// replicated tells whether the consumer's leader can be behind the stream's.
+func (c *consumerInfo) replicated() bool { return c.Cluster != nil && len(c.Cluster.Replicas) > 0 }

@@ -85,7 +85,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 	f.mu.Lock()
 	news, sensing := f.pace.news, f.sensing(r.session)
 	f.mu.Unlock()
-	a, err := f.answers.do(ctx)
+	a, err := f.vacancy.do(ctx)
 	if CodeOf(err) == CodePermissionDenied {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var verdict *Error
-	if a.info.NumPending > 0 && !a.info.Paused {
+	if (a.info.NumPending > 0 || a.behind) && !a.info.Paused {
 		limit := f.facts.maxAckPending
 		switch {
 		case limit > 0 && a.info.NumAckPending >= uint64(limit):
@@ -123,7 +123,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		f.pump()
 		return false, nil
 	}
-	if sensing && f.pace.news == news {
+	if sensing && f.pace.news == news && !f.doubtful() {
 		f.pace.verdict = verdict
 		f.pace.until = f.pace.next
 		if now := time.Now(); !f.pace.until.After(now) {
@@ -134,6 +134,20 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		return true, verdict
 	}
 	return true, nil
+}
+
+// doubtful tells whether something may be on its way that the server does not count yet, and that nobody will tell of any
+// more: it was published before the sensor was made; f.mu is held.
+func (f *feed) doubtful() bool {
+	n := f.pace.sensor
+	if n == nil {
+		return false
+	}
+	lag := n.session.lag(countLag)
+	if f.facts.replicated {
+		lag = max(lag, commitLag)
+	}
+	return time.Since(n.made) < lag
 }
 
 func givesNone() *Error {

@@ -138,8 +138,7 @@ func TestPromise11EmptyIsNeverUntrue(t *testing.T) {
 	others.Wait()
 }
 
-// Nor where the publisher, the queue and the taker are with different servers. (Of a replicated queue the consumer's
-// leader can learn of a task some time after the stream's leader has confirmed it: there nobody can promise that.)
+// Nor where the publisher, the queue and the taker are with different servers.
 func TestPromise11EmptyIsNeverUntrueInACluster(t *testing.T) {
 	t.Parallel()
 	servers := natstest.StartCluster(t, 3)

@@ -217,6 +217,32 @@ func TestPromise5NothingLostInPublish(t *testing.T) {
 	require.Equal(t, uint64(1), info.Messages)
 }
 
+// However often the connection is cut between a message and the server's word on it, the message is there once.
+func TestPromise5NothingLostInPublishAThousandTimes(t *testing.T) {
+	t.Parallel()
+	const times = 1000
+	b := setup(t, natslease.QueueConfig{MaxAckPending: 2 * times})
+	p := natstest.NewProxy(t, b.server.Addr())
+	c := connectTo(t, p.URL())
+	q := named(t, c, natslease.QueueConfig{})
+	_, err := c.Ping(within(t, patience))
+	require.NoError(t, err)
+	for i := range times {
+		cut := p.CutBefore(natstest.FromServer, `"seq"`)
+		report, err := q.Publish(within(t, patience), []natslease.Message{{Data: fmt.Append(nil, i)}})
+		require.NoError(t, err)
+		<-cut
+		require.Nil(t, report.Results[0].Err, "%d", i)
+		require.Equal(t, uint64(i+1), report.Results[0].Seq)
+		require.True(t, report.Results[0].Duplicate, "it was stored before the cut")
+	}
+	require.Equal(t, uint64(times+1), c.Stats().Generation)
+	for i, l := range reserve(t, b.queue, times) {
+		require.Equal(t, fmt.Sprint(i), string(l.Data))
+	}
+	requireEmpty(t, b.queue)
+}
+
 // The connection is cut while the call waits for room, because as much is in flight as may be.
 func TestPromise5NothingLostInAFullWindow(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,8 @@ type AnyReport struct {
 // ReserveAny takes up to n tasks from any of the queues, waiting up to wait for the first; what is there at that moment
 // is returned at once. Queues that are known to have tasks share what is asked, those that were served longest ago
 // first; the others are looked at in turn. What is wrong with some queues is in the report and does not fail the call.
-// No lease and no error means that the queues which are not in the report's Missing and Errors were empty, truthfully.
+// No lease and no error means that the queues which are not in the report's Missing and Errors were empty, truthfully; of
+// a replicated queue the consumer's leader is believed, which can be some milliseconds behind the stream's.
 func (c *Client) ReserveAny(ctx context.Context, queues []*Queue, n int, wait time.Duration) (AnyReport, error) {
 	const operation = "reserve_any"
 	started := time.Now()

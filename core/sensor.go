@@ -87,6 +87,8 @@ const (
 	hearLag = 2 * time.Millisecond
 	// countLag is how long it may go on to answer that a consumer has nothing.
 	countLag = 10 * time.Millisecond
+	// commitLag is how long replicas may take to agree on a message that they have been told of.
+	commitLag = 250 * time.Millisecond
 	// clusterLag is how much longer either takes in a cluster, where another server has to be told first.
 	clusterLag = 4
 	// slowLag is how many round trips either takes where those are slow, because the server or this process is busy.

@@ -42,12 +42,19 @@ func (c Cluster) AwaitLeader(t testing.TB) {
 		for _, p := range c {
 			var jetStream struct {
 				Meta struct {
-					Leader string `json:"leader"`
-					Size   int    `json:"cluster_size"`
+					Leader   string `json:"leader"`
+					Size     int    `json:"cluster_size"`
+					Replicas []struct {
+						Offline bool `json:"offline"`
+					} `json:"replicas"` // the leader tells of them
 				} `json:"meta_cluster"`
 			}
 			p.monitor("jsz", &jetStream)
-			if jetStream.Meta.Leader == "" || jetStream.Meta.Size < len(c) {
+			meta, offline := jetStream.Meta, false
+			for _, r := range meta.Replicas {
+				offline = offline || r.Offline
+			}
+			if meta.Leader == "" || meta.Size < len(c) || offline {
 				lost = append(lost, p)
 			}
 		}
