@@ -18,9 +18,10 @@ var logs logBuffer
 var logger = slog.New(&logs)
 
 type logRecord struct {
-	Time    float64 `json:"time"` // seconds since 1970
-	Level   int     `json:"level"`
-	Message string  `json:"message"`
+	Time    float64        `json:"time"` // seconds since 1970
+	Level   int            `json:"level"`
+	Message string         `json:"message"` // with the attributes after it
+	Attrs   map[string]any `json:"attrs"`   // durations in seconds
 }
 
 type logBuffer struct {
@@ -35,9 +36,11 @@ func (b *logBuffer) Enabled(_ context.Context, level slog.Level) bool { return l
 func (b *logBuffer) Handle(_ context.Context, r slog.Record) error {
 	var text strings.Builder
 	text.WriteString(r.Message)
+	attrs := make(map[string]any, r.NumAttrs())
 	r.Attrs(func(a slog.Attr) bool {
 		text.WriteString(" ")
 		text.WriteString(a.String())
+		attrs[a.Key] = plain(a.Value.Resolve())
 		return true
 	})
 	b.mu.Lock()
@@ -47,10 +50,22 @@ func (b *logBuffer) Handle(_ context.Context, r slog.Record) error {
 		return nil
 	}
 	b.records = append(b.records, logRecord{
-		Time: float64(r.Time.UnixNano()) / 1e9, Level: int(r.Level), Message: text.String(),
+		Time: float64(r.Time.UnixNano()) / 1e9, Level: int(r.Level), Message: text.String(), Attrs: attrs,
 	})
 	b.waiting.Store(true)
 	return nil
+}
+
+// plain is a value as JSON has it: a number, a boolean, or else its text, which shows no secret.
+func plain(v slog.Value) any {
+	switch v.Kind() {
+	case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
+		return v.Any()
+	case slog.KindDuration:
+		return v.Duration().Seconds()
+	default:
+		return v.String()
+	}
 }
 
 // WithAttrs is part of slog.Handler; the core passes all attributes with the record.

@@ -9,7 +9,11 @@ from ._wire import read_value
 
 
 def hand_over(native: Native) -> None:
-    """Logs what the core has logged since the last time, to the logger ``natslease``."""
+    """Logs what the core has logged since the last time, to the logger ``natslease``.
+
+    The attributes are in the text, and each is also one of the record, by its name with
+    ``natslease_`` before it: ``natslease_server``, ``natslease_retry_after`` (in seconds), ...
+    """
     logs = read_value(native.logs())
     logging = sys.modules.get("logging")
     if logging is None:
@@ -19,8 +23,9 @@ def hand_over(native: Native) -> None:
         # slog's levels are -4, 0, 4 and 8 where logging has 10, 20, 30 and 40.
         level = 20 + record["level"] * 10 // 4
         if logger.isEnabledFor(level):
+            extra = {f"natslease_{name}": value for name, value in record["attrs"].items()}
             entry = logger.makeRecord(
-                "natslease", level, "(core)", 0, record["message"], (), None, None, None
+                "natslease", level, "(core)", 0, record["message"], (), None, None, extra
             )
             entry.created = record["time"]
             logger.handle(entry)

@@ -282,6 +282,9 @@ def test_logs_go_to_python(nats_server: Server, caplog: pytest.LogCaptureFixture
             client.ping()
         client.ping()
     assert [r for r in caplog.records if r.levelname == "WARNING" and "lost" in r.message]
+    connected = [r for r in caplog.records if r.message.startswith("connected ")]
+    attributes = [(vars(r)["natslease_generation"], vars(r)["natslease_server"]) for r in connected]
+    assert attributes == [(1, nats_server.url), (2, nats_server.url)]
 
 
 def test_a_hundred_threads_share_a_client(nats_server: Server) -> None:

@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
 MACHINES = ("x86_64", "aarch64")
 MAX_WHEEL = 3_500_000
-# What the tests need; the rest of dev.txt is for building and linting.
-_TEST_PACKAGES = ("cryptography", "pytest", "pytest-randomly", "pytest-timeout", "uvloop")
 # These build things, with Go and a compiler.
 _NOT_HERE = ("test_build_*", "test_examples_go.py", "test_docs.py")
 
@@ -128,7 +126,7 @@ def _run_tests() -> Iterator[str]:
                 "install",
                 "-q",
             ]
-            _run([*pip, "-c", locked, *wheels, *_TEST_PACKAGES])
+            _run([*pip, "-r", locked, *wheels])
             ignored = [f"--ignore-glob=*/{name}" for name in _NOT_HERE]
             pytest: list[str | Path] = [
                 programs / "python",

@@ -36,7 +36,10 @@ class Output:
         if not rows:
             click.echo(none)
             return
-        self.console.print(make_table(rows, columns))
+        with self.console.capture() as capture:
+            self.console.print(make_table(rows, columns))
+        for line in capture.get().splitlines():
+            click.echo(line.rstrip())
 
     def record(self, fields: Mapping[str, Any], text: str) -> None:
         """One result: an object in JSON, or a sentence."""
