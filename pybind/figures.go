@@ -77,3 +77,27 @@ type breakerStats struct {
 func describeStats(s natslease.Stats) stats {
 	return stats{s, breakerStats{s.Breaker, s.Breaker.RetryAfter.Seconds()}}
 }
+
+// account has the fields of natslease.AccountInfo under their Python names.
+type account struct {
+	Memory       uint64 `json:"memory"`
+	Storage      uint64 `json:"storage"`
+	Streams      int    `json:"streams"`
+	Consumers    int    `json:"consumers"`
+	MaxMemory    int64  `json:"max_memory"`
+	MaxStorage   int64  `json:"max_storage"`
+	MaxStreams   int    `json:"max_streams"`
+	MaxConsumers int    `json:"max_consumers"`
+	APITotal     uint64 `json:"api_total"`
+	APIErrors    uint64 `json:"api_errors"`
+	Domain       string `json:"domain"`
+}
+
+func describeAccount(a natslease.AccountInfo) account {
+	return account{
+		Memory: a.Memory, Storage: a.Storage, Streams: a.Streams, Consumers: a.Consumers,
+		MaxMemory: a.Limits.MaxMemory, MaxStorage: a.Limits.MaxStorage,
+		MaxStreams: a.Limits.MaxStreams, MaxConsumers: a.Limits.MaxConsumers,
+		APITotal: a.API.Total, APIErrors: a.API.Errors, Domain: a.Domain,
+	}
+}

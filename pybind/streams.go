@@ -27,6 +27,15 @@ func Streams(ticket, timeout, slice, notifier, client int64, filter []byte) (ans
 	})
 }
 
+// Account returns what the server says of the account.
+func Account(ticket, timeout, slice, notifier, client int64) (answer []byte) {
+	defer rescue(&answer)
+	return onClient(call{ticket, timeout, slice, notifier}, client, func(ctx context.Context, c *natslease.Client) ([]byte, func()) {
+		info, err := c.Account(ctx)
+		return value(describeAccount(info), err)
+	})
+}
+
 // DeleteStream returns whether there was such a stream.
 func DeleteStream(ticket, timeout, slice, notifier, client int64, name []byte) (answer []byte) {
 	defer rescue(&answer)

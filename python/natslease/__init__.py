@@ -40,6 +40,7 @@ from ._errors import (
 from ._lease import AnyBatch, Lease, LeaseBatch
 from ._queue import Queue
 from ._types import (
+    AccountInfo,
     AckSubject,
     BreakerStats,
     ConsumerInfo,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from ._asyncio import AsyncClient, AsyncLease, AsyncQueue
 
 __all__ = [
+    "AccountInfo",
     "AckSubject",
     "AnyBatch",
     "AsyncClient",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ._operation import Call
     from ._types import (
+        AccountInfo,
         Conflict,
         DeadLetter,
         Message,
@@ -412,6 +413,10 @@ class AsyncClient(ClientBase):
     ) -> AnyBatch[AsyncLease]:
         """As ``Client.reserve_any``. When it is cancelled, its tasks are given back."""
         return await run(self._reserve_any(queues, n, wait, timeout))
+
+    async def account(self, *, timeout: float | None = None) -> AccountInfo:
+        """As ``Client.account``."""
+        return await run(self._account(timeout))
 
     async def streams(
         self,

@@ -11,7 +11,7 @@ from ._lease import AnyBatch
 from ._native import exclusively, native
 from ._operation import Operation, duration, run
 from ._queue import Queue, QueueBase, check_reserve
-from ._types import BreakerStats, ConsumerInfo, Stats, StreamInfo, StreamList
+from ._types import AccountInfo, BreakerStats, ConsumerInfo, Stats, StreamInfo, StreamList
 from ._typing import TypeVar
 
 TYPE_CHECKING = False
@@ -331,6 +331,16 @@ class ClientBase:
             lambda a: _wire.read_number(a) / 1e9,
         )
 
+    def _account(self, timeout: float | None) -> Operation[AccountInfo]:
+        client = self._attach()
+        return Operation(
+            client.native,
+            client.native.account,
+            (client.number,),
+            self._limit(timeout),
+            lambda answer: AccountInfo(**_wire.read_value(answer)),
+        )
+
     def _streams(
         self, pattern: str, subject: str | None, consumers: bool, timeout: float | None
     ) -> Operation[StreamList]:
@@ -523,6 +533,16 @@ class Client(ClientBase):
             Error: as ``Queue.reserve``, when something is wrong with all of the queues.
         """
         return run(self._reserve_any(queues, n, wait, timeout))
+
+    def account(self, *, timeout: float | None = None) -> AccountInfo:
+        """Asks the server about the account's use of JetStream, and its limits.
+
+        Raises:
+            Unavailable: the connection failed, or JetStream is off.
+            PermissionDenied: the server's permissions forbid it.
+            DeadlineExceeded: no answer in time.
+        """
+        return run(self._account(timeout))
 
     def streams(
         self,

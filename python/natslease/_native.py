@@ -40,6 +40,7 @@ class Native:
     """One loaded copy of the extension."""
 
     __slots__ = (
+        "account",
         "await_detached",
         "cancel",
         "close_client",
@@ -88,6 +89,7 @@ class Native:
         # Handles and tickets are chosen here, so that there is something to end them by whenever
         # the call that makes them is interrupted.
         self.numbers = count(1)
+        self.account: Export = module.pybind_Account
         self.await_detached: Count = module.pybind_AwaitDetached
         self.cancel: Count = module.pybind_Cancel
         self.close_client: Export = module.pybind_CloseClient

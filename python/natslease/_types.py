@@ -358,6 +358,44 @@ class QueueInfo(Record):
     leader: str
 
 
+class AccountInfo(Record):
+    """What the server says of the account's use of JetStream. Limits are -1 where there is none.
+
+    Attributes:
+        memory, storage: bytes in use.
+        max_memory, max_storage: 0, as ``max_streams`` and ``max_consumers``, where the limits
+            depend on how many replicas a stream has.
+        api_total, api_errors: requests so far, and how many of them were refused.
+        domain: the JetStream domain; "" where there is none.
+    """
+
+    __slots__ = (
+        "memory",
+        "storage",
+        "streams",
+        "consumers",
+        "max_memory",
+        "max_storage",
+        "max_streams",
+        "max_consumers",
+        "api_total",
+        "api_errors",
+        "domain",
+    )
+
+    memory: int
+    storage: int
+    streams: int
+    consumers: int
+    max_memory: int
+    max_storage: int
+    max_streams: int
+    max_consumers: int
+    api_total: int
+    api_errors: int
+    domain: str
+
+
 class StreamInfo(Record):
     """What the server says of a stream. Times are in seconds, moments since 1970.
 

@@ -62,3 +62,11 @@ def test_delete_stream(client: Any, make_queue: Callable[..., Any]) -> None:
     assert client.delete_stream("job_1") is False
     with pytest.raises(natslease.ConfigError, match="name: "):
         client.delete_stream("a.b")
+
+
+def test_the_account(client: Any, make_queue: Callable[..., Any]) -> None:
+    make_queue("a", tasks=3)
+    account = client.account()
+    assert (account.streams, account.consumers, account.max_streams) == (1, 1, -1)
+    assert account.storage > 0
+    assert account.api_total > 0

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from typing import Any
-
 import click
 
 import natslease
+from natslease._showing import age, letter_row, number
 
 from ._command import Command, Exit, confirm, connected, yes_option
-from ._output import Output, age, number
+from ._output import Output
 
 _MOST = 10_000
 
@@ -59,7 +57,7 @@ def dead_letters(
 ) -> None:
     """List the tasks of a queue that have failed on their last attempt, the oldest first."""
     queue = _queue(client, stream, subject, consumer, letters_stream)
-    rows = [_describe(letter) for letter in queue.dead_letters(limit)]
+    rows = [letter_row(letter) for letter in queue.dead_letters(limit)]
     output.table(
         rows,
         {
@@ -72,24 +70,6 @@ def dead_letters(
         },
         none=f"{stream} has no dead letters",
     )
-
-
-def _describe(letter: natslease.DeadLetter) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "id": letter.id,
-        "seq": letter.seq,
-        "attempts": letter.attempts,
-        "reason": letter.reason,
-        "worker": letter.worker,
-        "died_at": letter.died_at,
-        "published_at": letter.published_at,
-        "headers": letter.headers,
-    }
-    try:
-        fields["data"] = letter.json()
-    except ValueError:
-        fields["data_base64"] = b64encode(letter.data).decode()
-    return fields
 
 
 @click.command("requeue")

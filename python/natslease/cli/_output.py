@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,31 +61,3 @@ def make_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column])
     for row in rows:
         table.add_row(*(show(row[name]) for name, (_, show) in columns.items()))
     return table
-
-
-def age(at: float) -> str:
-    """How long ago a time was, roughly."""
-    return lasting(max(time.time() - at, 0.0)) if at else "-"
-
-
-def lasting(seconds: float) -> str:
-    """A length of time in one unit."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def size(count: int) -> str:
-    """A number of bytes in one unit."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
-
-
-def number(value: int) -> str:
-    """A number that can be read."""
-    return f"{value:,}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 from rich.console import Group
@@ -11,9 +10,10 @@ from rich.live import Live
 from rich.text import Text
 
 import natslease
+from natslease._showing import age, number, queue_rows, size
 
 from ._command import confirm, connected, yes_option
-from ._output import Column, Output, age, make_table, number, size
+from ._output import Column, Output, make_table
 
 _COLUMNS: dict[str, Column] = {
     "stream": ("QUEUE", str),
@@ -40,43 +40,17 @@ def queues(
     given out before.
     """
     if interval is None:
-        output.table(_rows(client, pattern), _COLUMNS, none=f"no streams match {pattern!r}")
+        output.table(queue_rows(client, pattern), _COLUMNS, none=f"no streams match {pattern!r}")
     elif output.as_json:
         while True:
-            output.json({"at": time.time(), "queues": _rows(client, pattern)})
+            output.json({"at": time.time(), "queues": queue_rows(client, pattern)})
             time.sleep(interval)
     else:
         with Live(console=output.console, auto_refresh=False) as live:
             while True:
-                table = make_table(_rows(client, pattern), _COLUMNS)
+                table = make_table(queue_rows(client, pattern), _COLUMNS)
                 live.update(Group(Text(time.strftime("%X"), style="dim"), table), refresh=True)
                 time.sleep(interval)
-
-
-def _rows(client: natslease.Client, pattern: str) -> list[dict[str, Any]]:
-    rows = []
-    for stream in client.streams(pattern, consumers=True):
-        of_stream = {
-            "stream": stream.name,
-            "messages": stream.messages,
-            "bytes": stream.bytes,
-            "oldest_at": stream.first_at,
-        }
-        for consumer in stream.consumers:
-            rows.append(  # noqa: PERF401 (two lists of fields)
-                {
-                    **of_stream,
-                    "consumer": consumer.name,
-                    "pending": consumer.num_pending,
-                    "leased": consumer.num_ack_pending,
-                    "redelivered": consumer.num_redelivered,
-                    "waiting": consumer.num_waiting,
-                }
-            )
-        if not stream.consumers:
-            none = {"consumer": "", "pending": stream.messages, "leased": 0}
-            rows.append({**of_stream, **none, "redelivered": 0, "waiting": 0})
-    return rows
 
 
 @click.command("purge")

@@ -1,0 +1,154 @@
+"""What the doctor finds, and what it advises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import natslease
+from natslease.doctor import Finding, examine
+from natslease.testing import Server
+
+
+def findings(client: natslease.Client, **options: Any) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in examine(client, timeout=2, **options):
+        assert bool(finding.advice) == (finding.status != "ok"), finding
+        found.setdefault(finding.check, []).append(finding)
+    return found
+
+
+def statuses(client: natslease.Client, **options: Any) -> dict[str, list[str]]:
+    found = findings(client, **options)
+    return {check: [finding.status for finding in listed] for check, listed in found.items()}
+
+
+def varz_url(server: Server) -> str:
+    """Where its monitoring port is."""
+    for line in (server.directory / "nats.conf").read_text().splitlines():
+        if line.startswith("http:"):
+            return f"http://{line.split(chr(34))[1]}"
+    raise AssertionError("there is none")
+
+
+def test_a_server_that_is_as_it_should_be(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    queue = client.queue("images")
+    queue.ensure()
+    queue.publish([b"x"])
+    found = statuses(client, queue=queue, trial=True)
+    assert found.pop("server") in (["ok"], ["warning"])  # newest, oldest
+    assert found == {
+        "connection": ["ok"],
+        "round trip": ["ok"],
+        "jetstream": ["ok"],
+        "clock": ["ok"],
+        "durability": ["warning"],  # one replica: as the server comes
+        "permissions": ["ok", "ok"],
+        "trial": ["ok"],
+    }
+    (lease,) = queue.reserve(1, wait=5)
+    assert lease.data == b"x"
+    assert [stream.name for stream in client.streams()] == ["images"]
+
+
+def test_durability(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    client.queue("memory", storage="memory").ensure()
+    client.queue("disk").ensure()
+    disk, memory = findings(client)["durability"]
+    assert "disk has one replica" in disk.text
+    assert "every 2 minutes" in disk.text
+    assert "memory is kept in memory" in memory.text
+    assert set(statuses(client, pattern="none*")) == {
+        "connection",
+        "round trip",
+        "server",
+        "jetstream",
+    }
+
+    url = varz_url(nats_server)
+    disk, _ = findings(client, monitor=url)["durability"]
+    assert "every 120 s" in disk.text
+    store = nats_server.directory / "data"
+    nats_server.config = f"jetstream {{ store_dir: '{store}', sync_interval: always }}"
+    nats_server.restart()
+    (disk,) = findings(client, monitor=url)["durability"]  # memory has gone with the process
+    assert disk.status == "ok"
+
+
+def test_a_monitoring_port_that_is_none(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    for url in ("http://127.0.0.1:1", nats_server.url.replace("nats", "http"), "no url"):
+        (finding,) = findings(client, monitor=url)["durability"]
+        assert finding.status == "warning"
+        assert "monitoring port" in finding.text
+
+
+def test_a_saturated_queue(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    queue = client.queue("images", max_ack_pending=2)
+    queue.ensure()
+    queue.publish([b"a", b"b"])
+    assert len(queue.reserve(2, wait=5)) == 2
+    (finding,) = findings(client)["queues"]
+    assert "all 2 leases of images are out" in finding.text
+
+
+def test_limits(nats_server: Server) -> None:
+    nats_server.config = (
+        "accounts { A { users: [{ user: u, password: p }], jetstream: { max_streams: 1 } } }"
+    )
+    nats_server.restart()
+    client = natslease.Client(nats_server.url, user="u", password="p")
+    assert statuses(client)["limits"] == ["ok"]
+    client.queue("images").ensure()
+    (finding,) = findings(client)["limits"]
+    assert (finding.status, finding.text) == ("warning", "1 of 1 streams")
+
+
+def test_permissions(nats_server: Server) -> None:
+    nats_server.config = """authorization { users: [
+        { user: all, password: p }
+        { user: web, password: p, permissions: {
+            publish: ["$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.INFO.*.*"]
+            subscribe: ["_INBOX.>"] } }
+    ] }"""
+    nats_server.restart()
+    everything = natslease.Client(nats_server.url, user="all", password="p")
+    everything.queue("images").ensure()
+    client = natslease.Client(nats_server.url, user="web", password="p")
+    found = findings(client, queue=client.queue("images"), trial=True)
+    look, take = found["permissions"]
+    assert look.status == "ok"
+    assert take.status == "failed"
+    assert "permissions.md" in take.advice
+    assert found["jetstream"][0].status == "warning"
+    assert found["queues"][0].status == "warning"
+    assert found["trial"][0].status == "failed"
+    assert "cannot make a queue" in found["trial"][0].text
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen", "password", "without JetStream"])
+def test_what_does_not_work(nats_server: Server, fault: str, tmp_path: Path) -> None:
+    client = natslease.Client(nats_server.url, user="u", password="wrong")
+    if fault == "killed":
+        nats_server.kill()
+    elif fault == "frozen":
+        nats_server.freeze()
+    elif fault == "password":
+        nats_server.config = "authorization { user: u, password: p }"
+        nats_server.restart()
+    else:
+        with Server(jetstream=False) as bare:
+            found = list(examine(natslease.Client(bare.url), timeout=2))
+            assert found[-1].check == "jetstream"
+            assert found[-1].status == "failed"
+            assert "Enable JetStream" in found[-1].advice
+        return
+    (finding,) = examine(client, timeout=1, trial=True)
+    assert (finding.check, finding.status) == ("connection", "failed")
+    assert finding.advice
+    assert "wrong" not in finding.text
