@@ -2,6 +2,7 @@ package natslease
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -65,12 +66,22 @@ func (c *Client) Close(ctx context.Context) error {
 	return c.hub.leave(ctx)
 }
 
-// GiveBackLate returns the tasks to their queues at once that came after their calls had given up. They are held for the
-// next reserve otherwise, not for a second: a process that is about to end would take them with it.
+// onTheirWay is how long tasks are waited for that a pull without a call may still bring.
+const onTheirWay = 50 * time.Millisecond
+
+// GiveBackLate returns the tasks to their queues at once that came after their calls had given up, or are about to. They
+// are held for the next reserve otherwise: a process that is about to end would take them with it.
 func (c *Client) GiveBackLate(ctx context.Context) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
-	for _, f := range c.hub.allFeeds() {
+	feeds := c.hub.allFeeds()
+	if slices.ContainsFunc(feeds, (*feed).isPulledByNobody) {
+		select {
+		case <-time.After(onTheirWay):
+		case <-ctx.Done():
+		}
+	}
+	for _, f := range feeds {
 		if late := f.takeAllLate(); len(late) > 0 {
 			f.giveBack(ctx, late)
 		}

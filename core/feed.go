@@ -168,6 +168,13 @@ func (f *feed) stopReturnLate() {
 	}
 }
 
+// isPulledByNobody says whether a pull is out that no call waits for.
+func (f *feed) isPulledByNobody() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pull != nil && len(f.waiters) == 0
+}
+
 // takeAllLate returns what came for nobody.
 func (f *feed) takeAllLate() []*Lease {
 	f.mu.Lock()

@@ -50,11 +50,12 @@ func (c *counter) wait(ctx context.Context) {
 	}
 }
 
-// AwaitDetached waits for up to slice nanoseconds for what is being given back; it returns 1 when nothing is left. What
-// came too late for its call, and waits for the next, is given back at once.
-func AwaitDetached(slice int64) (idle int64) {
+// GiveBack begins to give back what came too late for its call and would wait for the next. It returns how many clients
+// there are.
+func GiveBack() (n int64) {
 	defer func() { _ = recover() }()
 	for _, c := range clients.all() {
+		n++
 		detached.begin()
 		go func() {
 			defer detached.end()
@@ -63,6 +64,12 @@ func AwaitDetached(slice int64) (idle int64) {
 			c.GiveBackLate(ctx)
 		}()
 	}
+	return n
+}
+
+// AwaitDetached waits for up to slice nanoseconds for what is being given back; it returns 1 when nothing is left.
+func AwaitDetached(slice int64) (idle int64) {
+	defer func() { _ = recover() }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(slice))
 	defer cancel()
 	detached.wait(ctx)

@@ -55,6 +55,7 @@ class Native:
         "fork_begin",
         "fork_end",
         "generation",
+        "give_back",
         "info",
         "keep",
         "kept",
@@ -103,6 +104,7 @@ class Native:
         self.forget_queue: Count = module.pybind_ForgetQueue
         self.fork_begin: Export = module.pybind_ForkBegin
         self.fork_end: Count = module.pybind_ForkEnd
+        self.give_back: Count = module.pybind_GiveBack
         self.info: Export = module.pybind_Info
         self.keep: Export = module.pybind_Keep
         self.kept: Export = module.pybind_Kept
@@ -310,6 +312,7 @@ def _at_exit() -> None:
     found = _current
     if found is None or not found.is_usable():
         return
+    found.give_back()
     slice_ = _EXIT_TIMEOUT // 20
     for _ in range(20):  # in slices, so that it can be interrupted
         if found.await_detached(slice_):
