@@ -2,6 +2,7 @@ package natslease
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ type client struct {
 	cfg    *Config
 	hub    *hub
 	closed atomic.Bool
+
+	tracker atomic.Pointer[Tracker] // points to nil, or to one that is not
 }
 
 // New checks the options, all at once, and does no I/O.
@@ -36,6 +39,12 @@ func (c *Client) Queue(cfg QueueConfig) (*Queue, error) {
 	}
 	return newQueue(c, cfg), nil
 }
+
+// Logger is where what happens is told, for packages that build on this one.
+func (c *Client) Logger() *slog.Logger { return c.hub.log }
+
+// Timeout is the time of a call whose context has no deadline.
+func (c *Client) Timeout() time.Duration { return c.cfg.Timeout }
 
 // Ping asks the server for a sign of life and returns the time that it took.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {

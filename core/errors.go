@@ -31,6 +31,7 @@ const (
 	CodeCircuitOpen      Code = "circuit_open"          // try again after RetryAfter
 	CodeClientClosed     Code = "client_closed"         // the client was closed: open another
 	CodeConfig           Code = "config"                // correct the named option or argument
+	CodeConflict         Code = "conflict"              // somebody else has written in the meantime
 	CodeConnectFailed    Code = "connect_failed"        // no server could be reached
 	CodeConnectionLost   Code = "connection_lost"       // the session died under the call; the next call dials afresh
 	CodeDeadline         Code = "deadline_exceeded"     // the call's time ran out

@@ -25,6 +25,7 @@ const (
 	errCodeMessageTooLarge   = 10054
 	errCodeStreamNameInUse   = 10058
 	errCodeStreamNotFound    = 10059
+	errCodeWrongLastSequence = 10071
 	errCodeSubjectOverlap    = 10065
 	errCodeStreamOffline     = 10118
 	errCodeConsumerOffline   = 10119
@@ -56,6 +57,8 @@ func (a *apiError) asError() *Error {
 		return newError(CodeQueueUnavailable, OutcomeRejected, "the queue has no leader at the moment: %s", a.Description)
 	case errCodeAccountResources, errCodeServerResources, errCodeStoreFailed:
 		return newError(CodeStorageFull, OutcomeRejected, "the server has no room: %s", a.Description)
+	case errCodeWrongLastSequence:
+		return newError(CodeConflict, OutcomeRejected, "somebody else has written in the meantime: %s", a.Description)
 	case errCodeMessageTooLarge:
 		return newError(CodePayloadTooLarge, OutcomeRejected, "above the stream's maximum message size: %s", a.Description)
 	default:

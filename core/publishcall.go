@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -91,7 +92,7 @@ func (h *hub) streamTakes(ctx context.Context, stream, subject string) (time.Dur
 	if json.Unmarshal(info.Config, &config) != nil {
 		return 0, nil
 	}
-	if !covered(config.Subjects, subject) {
+	if !covered(config.Subjects, strings.TrimPrefix(subject, h.cfg.apiPrefix())) {
 		return 0, newError(CodeQueueNotFound, OutcomeRejected, "the stream %s does not take the subject %s: call Ensure", stream, subject)
 	}
 	return config.Duplicates, nil

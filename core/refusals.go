@@ -28,6 +28,9 @@ func (s *session) onPermissionViolation(err error) {
 	denied := newError(CodePermissionDenied, OutcomeRejected, "the server's permissions forbid %s", violation(err, subject))
 	denied.Cause = err
 	if strings.Contains(err.Error(), "Subscription to") {
+		if s.listenerDenied(subject, denied) {
+			return
+		}
 		if s.sensorDenied(subject) {
 			s.hub.log.Debug("publishes cannot be listened for", "subject", subject)
 			return

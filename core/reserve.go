@@ -77,13 +77,20 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 		return nil, inOperation(operation, err, OutcomeNotSent)
 	}
 	defer cancel()
-	leases, err := q.feed.reserve(ctx, n, wait)
+	ctx, conclude, err := q.client.admit(ctx, operation)
 	if err != nil {
-		return nil, inOperation(operation, err, OutcomeUnknown)
+		return nil, err
 	}
+	leases, err := q.feed.reserve(ctx, n, wait)
 	if len(leases) > 0 {
 		q.feed.inquire(ctx)
 		q.own(leases)
+	}
+	if conclude != nil {
+		err = conclude(leases, err)
+	}
+	if err != nil {
+		return nil, inOperation(operation, err, OutcomeUnknown)
 	}
 	return leases, nil
 }

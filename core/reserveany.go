@@ -33,13 +33,25 @@ func (c *Client) ReserveAny(ctx context.Context, queues []*Queue, n int, wait ti
 		return AnyReport{}, inOperation(operation, err, OutcomeNotSent)
 	}
 	defer cancel()
+	ctx, conclude, err := c.admit(ctx, operation)
+	if err != nil {
+		return AnyReport{}, err
+	}
 	call := newAnyCall(c.hub, feeds, n, started, started.Add(wait))
 	err = call.run(ctx)
-	if len(call.taken) == 0 && err != nil {
-		return call.report(), inOperation(operation, err, OutcomeUnknown)
+	if len(call.taken) > 0 {
+		call.own(ctx)
+		err = nil
 	}
-	call.own(ctx)
+	if conclude != nil {
+		if err = conclude(call.taken, err); err != nil {
+			call.taken = nil
+		}
+	}
 	report := call.report()
+	if err != nil {
+		return report, inOperation(operation, err, OutcomeUnknown)
+	}
 	if len(report.Leases) == 0 && len(report.Missing)+len(report.Errors) == len(feeds) {
 		return report, inOperation(operation, call.everyQueueFailed(report), OutcomeRejected)
 	}

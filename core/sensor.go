@@ -50,10 +50,10 @@ func (n *sensor) end() {
 	}
 }
 
-// dispatchOther tells the feed whose subject a message was published to, or the glance that it answers.
+// dispatchOther tells the feed whose subject a message was published to, or the glance that it answers, or who listens.
 func (s *session) dispatchOther(m *nats.Msg) {
 	s.mu.Lock()
-	n, g := s.sensors[m.Sub], s.glances[m.Sub]
+	n, g, l := s.sensors[m.Sub], s.glances[m.Sub], s.listening[m.Sub]
 	s.mu.Unlock()
 	switch {
 	case n != nil:
@@ -61,6 +61,8 @@ func (s *session) dispatchOther(m *nats.Msg) {
 		n.feed.heard(n)
 	case g != nil:
 		g.arrived(m)
+	case l != nil:
+		l.heard(m.Data)
 	}
 }
 

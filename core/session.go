@@ -44,6 +44,7 @@ type session struct {
 	cause     *Error // why the session ended; set once
 	sensors   map[*nats.Subscription]*sensor
 	glances   map[*nats.Subscription]*glance
+	listening map[*nats.Subscription]*Listener
 	marks     map[*nats.Msg]chan struct{} // see sync
 
 	plain        bool         // no TLS and no WebSocket: see speak
@@ -76,6 +77,7 @@ func newSession(h *hub, f *flight) *session {
 		gone:      make(chan struct{}),
 		sensors:   make(map[*nats.Subscription]*sensor),
 		glances:   make(map[*nats.Subscription]*glance),
+		listening: make(map[*nats.Subscription]*Listener),
 		marks:     make(map[*nats.Msg]chan struct{}),
 	}
 	s.syncs.spacing = syncSpacing

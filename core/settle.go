@@ -120,7 +120,11 @@ func (q *Queue) Settle(ctx context.Context, s Settlement, items []SettleItem) ([
 	}
 	defer cancel()
 	s.deadLetters = q.cfg.DeadLetters
-	return q.feed.settle(ctx, s, items)
+	results, err := q.feed.settle(ctx, s, items)
+	if t := q.client.tracker.Load(); t != nil && err == nil {
+		(*t).Settled(q, s, items, results)
+	}
+	return results, err
 }
 
 // settle needs a context with a deadline.

@@ -41,6 +41,11 @@ func WithoutJetStream() Option {
 	return func(o *server.Options) { o.JetStream = false }
 }
 
+// Domain sets the JetStream domain.
+func Domain(name string) Option {
+	return func(o *server.Options) { o.JetStreamDomain = name }
+}
+
 // MaxPayload sets the largest message that the server accepts.
 func MaxPayload(n int32) Option {
 	return func(o *server.Options) { o.MaxPayload = n }
