@@ -1,5 +1,7 @@
 package natslease
 
+import "runtime"
+
 // Stats is a snapshot of a client's connection and of what it has done. It costs no request.
 type Stats struct {
 	Connected      bool         `json:"connected"`
@@ -18,6 +20,7 @@ type Stats struct {
 	LateMessages   uint64       `json:"late_messages"` // tasks that arrived after their call had given up
 	Queues         int          `json:"queues"`        // consumers of which something is remembered
 	Kept           int          `json:"kept"`          // leases that the keeper extends
+	Goroutines     int          `json:"goroutines"`    // of the whole process
 	LastError      string       `json:"last_error"`    // what last went wrong with a session or a dial
 	Breaker        BreakerStats `json:"breaker"`
 }
@@ -33,6 +36,7 @@ func (c *Client) Stats() Stats {
 		LateMessages:   h.counter.late.Load(),
 		InFlight:       int(h.reserving.taken.Load() + h.calling.taken.Load()),
 		Kept:           h.keeper.count(),
+		Goroutines:     runtime.NumGoroutine(),
 		Breaker:        h.breaker.stats(),
 	}
 	if last := h.counter.lastFailure.Load(); last != nil {

@@ -529,6 +529,7 @@ class Stats(Record):
         late_messages: tasks that arrived after their call had given up.
         queues: consumers of which something is remembered.
         kept: leases that are extended until they are settled.
+        goroutines: of the Go core in this process, for all clients; few, and not growing.
         last_error: what last went wrong with a connection.
     """
 
@@ -549,6 +550,7 @@ class Stats(Record):
         "late_messages",
         "queues",
         "kept",
+        "goroutines",
         "last_error",
         "breaker",
     )
@@ -569,5 +571,6 @@ class Stats(Record):
     late_messages: int
     queues: int
     kept: int
+    goroutines: int
     last_error: str
     breaker: BreakerStats

@@ -1,0 +1,94 @@
+"""How calls may end under each fault. Written before the first run, from what each error promises.
+
+``not_sent`` promises that nothing has reached the server, so it is the only outcome of a call that
+found no connection, and never that of one that was written to a connection. What a server has
+answered before the fault, or after it, is ``ok``.
+"""
+
+from __future__ import annotations
+
+# There is no connection, and none comes to be.
+UNCONNECTED = {"ConnectFailed/not_sent", "DeadlineExceeded/not_sent", "CircuitOpen/not_sent"}
+# The call was written, and nothing came back: its time was over before the session's, or after.
+UNANSWERED = {"DeadlineExceeded/unknown", "ConnectionLost/unknown"}
+# The session died under the call. Of what is safe to do again a second try may have failed.
+CUT = {
+    "ok",
+    "ConnectionLost/unknown",
+    "ConnectFailed/unknown",
+    "CircuitOpen/unknown",
+    "DeadlineExceeded/unknown",
+    "QueueUnavailable/unknown",
+}
+# The lease, or the letter, was settled by the first try, and the second has found that out; a
+# queue that was deleted meanwhile by another of these calls is gone.
+LATER = {"LeaseGone/rejected", "QueueNotFound/rejected", "LeaseExpired/rejected"}
+# JetStream cannot write. 2.10 says so; 2.15 says it once and is then silent about the stream.
+FULL = {
+    "ok",
+    "StorageFull/rejected",
+    "DeadlineExceeded/unknown",
+    "QueueUnavailable/unknown",
+    "QueueUnavailable/not_sent",
+    "ServerError/rejected",
+}
+# A client gives back what it holds, inside its timeout, and is closed in any case.
+CLOSED = {"ok", "DeadlineExceeded/unknown"}
+# The bytes that may wait unsent are bounded: what finds no room before its deadline was not sent.
+NO_ROOM = {"DeadlineExceeded/not_sent"}
+
+_BY_FAULT: dict[str, set[str]] = {
+    "deaf port": UNCONNECTED,
+    "INFO never sent": UNCONNECTED,
+    "INFO broken off": UNCONNECTED,
+    "CONNECT never answered": UNCONNECTED,
+    "greeting one byte at a time": UNCONNECTED,
+    "DNS hangs": UNCONNECTED,
+    "TLS handshake stalls": UNCONNECTED,
+    "frozen server": UNANSWERED,
+    "black hole": UNANSWERED,
+    "one byte at a time": {"ok", "DeadlineExceeded/unknown"},
+    "reset in mid-message": CUT | LATER,
+    "full socket buffer": UNANSWERED,
+    "kill -9 and restart": CUT | LATER,
+    "disk full": FULL | LATER,
+}
+
+# What is wanted besides of single operations.
+_BY_OPERATION: dict[tuple[str, str], set[str]] = {
+    ("full socket buffer", "queue.publish"): UNANSWERED | NO_ROOM,
+    ("full socket buffer", "queue.publish, 1 MB"): UNANSWERED | NO_ROOM,
+    ("disk full", "client.ping"): {"ok"},
+    ("disk full", "queue.publish"): {"StorageFull/rejected", "DeadlineExceeded/unknown"},
+    ("disk full", "queue.publish, 1 MB"): {"StorageFull/rejected", "DeadlineExceeded/unknown"},
+}
+
+# Words by which an operator must find the fault in ``error.explain()`` of the calls that failed.
+_NAMED: dict[str, str] = {
+    "deaf port": "nobody has answered the TCP connection for",
+    "INFO never sent": r"greeting \(INFO\) never came",
+    "INFO broken off": r"greeting \(INFO\) broke off after \d+ bytes",
+    "CONNECT never answered": r"has not answered CONNECT for",
+    "greeting one byte at a time": "while it was being opened, the connection delivers drop by",
+    "DNS hangs": "the name server has not answered for",
+    "TLS handshake stalls": "the TLS handshake was begun .* and not completed",
+    "frozen server": "went silent: nothing was received for|has been silent for",
+    "black hole": "went silent: nothing was received for|has been silent for",
+    "one byte at a time": "delivers drop by drop",
+    "reset in mid-message": "cut from the other side in the middle of a message",
+    "full socket buffer": "does not read what is sent to it: \\d+ bytes wait here",
+    "kill -9 and restart": "cut from the other side|nothing listens at that address",
+    "disk full": "no room|cannot write to its disk",
+}
+
+
+def expected(fault: str, operation: str) -> set[str]:
+    """The verdicts that are right."""
+    if operation == "client.close":
+        return CLOSED
+    return _BY_OPERATION.get((fault, operation), _BY_FAULT[fault])
+
+
+def named(fault: str) -> str:
+    """A pattern of what the explanation must say, with a time in seconds somewhere in it."""
+    return _NAMED[fault]
