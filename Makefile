@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-tutorial test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -194,6 +194,18 @@ bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py
 .PHONY: test-bench
 test-bench: build servers $(VENV)/.bench
 	$(PY) $(BENCH) --short
+
+FAULTS := PYTHONPATH=tests/tools $(PY) tests/faults/run_faults.py
+
+.PHONY: faults
+faults: build servers ## Make 200 calls of each operation under each fault, and write docs/reference/faults.md
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(FAULTS) --table docs/reference/faults.md
+
+.PHONY: test-faults
+test-faults: build servers
+	$(PY) -m pytest tests/faults
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(FAULTS) --short
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(FAULTS) --short --fault 'disk full' --fault 'kill -9 and restart'
 
 CHAOS := tests/chaos/chaos.py
 

@@ -158,8 +158,9 @@ func (c *anyCall) question(ctx context.Context, f *feed) {
 		f.see(at, false, pullStatus{code: "404"})
 	case ctx.Err() != nil:
 	case err != nil:
-		e := newError(CodeQueueUnavailable, OutcomeNotSent, "the queue gave no answer: it may have no leader (%s)", redactError(err))
-		e.RetryAfter = jittered(time.Second)
+		cause := inOperation("", err, OutcomeUnknown).(*Error)
+		e := newError(CodeQueueUnavailable, OutcomeUnknown, "the queue gave no answer: it may have no leader (%s)", cause.Message)
+		e.RetryAfter, e.Cause, e.history = jittered(time.Second), err, cause.history
 		f.refuse(e)
 	case a.failure != nil:
 		f.refuse(a.failure.asError())

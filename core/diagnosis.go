@@ -22,7 +22,6 @@ func (f *flight) diagnosis(err error) string {
 func (f *flight) dialDiagnosis(err error) string {
 	var dns *net.DNSError
 	lookup, wasLookedUp := f.since(&f.lookup)
-	_, hasAddress := f.since(&f.lookedUp)
 	connecting, wasTried := f.since(&f.connecting)
 	accepted, isAccepted := f.since(&f.accepted)
 	handshake, hasTLS := f.since(&f.handshake)
@@ -33,7 +32,7 @@ func (f *flight) dialDiagnosis(err error) string {
 		return fmt.Sprintf("the host's name could not be looked up: %s. Check the name, and the name server.", dns.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens at that address: the server is down or is being restarted, or this is not its port."
-	case wasLookedUp && !hasAddress, errors.As(err, &dns):
+	case wasLookedUp && !wasTried, errors.As(err, &dns):
 		return fmt.Sprintf("the name server has not answered for %s: the host's address is not known, and nothing was sent to the server.", inSeconds(lookup))
 	case !isAccepted && wasTried && isDeadline(err):
 		return fmt.Sprintf("nobody has answered the TCP connection for %s: the machine is down, a firewall drops the packets, or the server is too busy to accept.", inSeconds(connecting))

@@ -39,6 +39,7 @@ func TestDiagnosis(t *testing.T) {
 	}{
 		"DNS hangs":     {moments: moments{"lookup": 2 * s}, err: context.DeadlineExceeded, want: "the name server has not answered for 2.0"},
 		"DNS timed out": {moments: moments{"lookup": 2 * s, "looked up": 0}, err: &net.DNSError{Err: "i/o timeout", IsTimeout: true}, want: "the name server has not answered for 2.0"},
+		"DNS given up":  {moments: moments{"lookup": 2 * s, "looked up": 0}, err: context.DeadlineExceeded, want: "the name server has not answered for 2.0"},
 		"no such name":  {moments: moments{"lookup": s}, err: &net.DNSError{Err: "no such host", IsNotFound: true}, want: "could not be looked up: no such host"},
 		"refused":       {moments: moments{"connecting": s}, err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, want: "nothing listens at that address"},
 		"TCP unanswered": {

@@ -128,6 +128,16 @@ func (e *Error) unsent() *Error {
 	return &u
 }
 
+// sent is e for a call that had sent something before it met e: whether that has done anything is not known.
+func (e *Error) sent() *Error {
+	if e.Outcome != OutcomeNotSent {
+		return e
+	}
+	s := *e
+	s.Outcome = OutcomeUnknown
+	return &s
+}
+
 // interrupted is the error of a call whose pause between two tries was cut short: the caller's own cancellation, or
 // else what the tries had failed with.
 func interrupted(ctx context.Context, failed *Error) *Error {

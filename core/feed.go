@@ -48,7 +48,8 @@ func newFeed(h *hub, key feedKey) *feed {
 	f.pace.quiet = true
 	f.answers.spawn = func(g func(ctx context.Context)) bool { return h.spawn(h.cfg.Timeout, g) }
 	f.answers.run = f.ask
-	f.vacancy.spawn, f.vacancy.run = f.answers.spawn, f.askForMore
+	f.answers.overdue = h.overdue
+	f.vacancy.spawn, f.vacancy.run, f.vacancy.overdue = f.answers.spawn, f.askForMore, h.overdue
 	return f
 }
 

@@ -164,8 +164,8 @@ func (h *hub) session(ctx context.Context) (*session, error) {
 		case <-ctx.Done():
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, inOperation("", err, OutcomeNotSent)
+	if ctx.Err() != nil {
+		return nil, h.overdue(ctx).unsent()
 	}
 	s, d, err := h.sessionOrDial()
 	if s != nil || err != nil {
@@ -369,6 +369,21 @@ func (h *hub) request(ctx context.Context, subject string, data []byte) (*nats.M
 		return nil, errNoResponders
 	}
 	return m, nil
+}
+
+// overdue is the error of a call whose context ended while it waited for what another goroutine does on the session.
+func (h *hub) overdue(ctx context.Context) *Error {
+	h.mu.Lock()
+	s := h.last
+	h.mu.Unlock()
+	if s != nil && s.alive() {
+		return s.overdue(ctx)
+	}
+	e := inOperation("", ctx.Err(), OutcomeUnknown).(*Error)
+	if f := h.dialed.Load(); f != nil {
+		e.history = f.history(ctx.Err())
+	}
+	return e
 }
 
 var errNoResponders = errors.New("nobody listens there")

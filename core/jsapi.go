@@ -151,8 +151,10 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 				return nil, err
 			}
 		case CodeOf(err) == CodeDeadline && silence > firstSilence && h.heardSince(began):
-			return nil, newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but JetStream did not answer until the deadline: "+
+			e := newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but JetStream did not answer until the deadline: "+
 				"it has no leader at the moment, or is too busy")
+			e.history = inOperation("", err, OutcomeUnknown).(*Error).history
+			return nil, e
 		case err != nil:
 			return nil, err
 		default:

@@ -92,8 +92,8 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		f.pace.blind = r.session
 		return true, nil
 	}
-	if err != nil {
-		return false, err
+	if err != nil { // of the question; the pull was sent
+		return false, inOperation("", err, OutcomeUnknown).(*Error).sent()
 	}
 	if a.failure != nil {
 		return false, a.failure.asError()

