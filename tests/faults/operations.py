@@ -46,6 +46,7 @@ OPERATIONS: dict[str, Operation] = {
         [s.stock, s.empty], 1, wait=s.wait, timeout=s.timeout
     ),
     "client.close": lambda s: s.lonely.close(timeout=s.timeout),
+    "client.account": lambda s: s.client.account(timeout=s.timeout),
     "client.streams": lambda s: s.client.streams(timeout=s.timeout),
     "client.delete_stream": lambda s: s.client.delete_stream("nowhere", timeout=s.timeout),
     "queue.ensure": lambda s: s.work.ensure(timeout=s.timeout),

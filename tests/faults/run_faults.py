@@ -43,6 +43,7 @@ def main() -> int:
         options.here.write_text(json.dumps(to_json(run(faults[0], faces[0], waves, width))))
         return 0
     found = [f"no fault meets {name}" for name in public_operations() - covered()]
+    print(*found, sep="\n", end="\n" if found else "")
     with tempfile.TemporaryDirectory() as folder:
         kept = options.keep or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
