@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-worker test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -107,6 +107,10 @@ test-django: build servers ## Run the tests of Django, Django REST framework and
 .PHONY: test-programs
 test-programs: build servers ## Run Celery, gunicorn, uvicorn and pools of processes as they are deployed
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/programs
+
+.PHONY: test-worker
+test-worker: build servers ## Run the tests of workers, over HTTP and straight to NATS
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/worker
 
 TORCH_PYTHON ?= /usr/bin/python3
 
