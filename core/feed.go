@@ -145,10 +145,8 @@ func (f *feed) takeLate(n int) []*Lease {
 	if len(f.late) == 0 {
 		return nil
 	}
-	if ackWait := f.facts.ackWait; ackWait > 0 {
-		oldest := time.Now().Add(-ackWait)
-		f.late = slices.DeleteFunc(f.late, func(l *Lease) bool { return l.received.Before(oldest) })
-	}
+	now := time.Now()
+	f.late = slices.DeleteFunc(f.late, func(l *Lease) bool { return f.hasRunOut(l, now) })
 	n = min(n, len(f.late))
 	taken := slices.Clone(f.late[:n])
 	f.late = slices.Delete(f.late, 0, n)
@@ -159,6 +157,15 @@ func (f *feed) takeLate(n int) []*Lease {
 		return nil
 	}
 	return taken
+}
+
+// hasRunOut says whether the lease is over. One that was given back has a clock already, and maybe no time of arrival: it
+// was another process's, or Python's. f.mu is held.
+func (f *feed) hasRunOut(l *Lease, now time.Time) bool {
+	if !l.Expires.IsZero() {
+		return now.After(l.Expires)
+	}
+	return f.facts.ackWait > 0 && now.After(l.received.Add(f.facts.ackWait))
 }
 
 // stopReturnLate takes back what keepLate has planned; f.mu is held.
