@@ -94,7 +94,7 @@ test-browser: build servers wasm $(VENV)/.browser ## Look at the pages with Debi
 .PHONY: test-python
 test-python: build servers ## Run the Python tests against the newest and the oldest nats-server
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
+	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
 
 .PHONY: test-antenna
 test-antenna: build servers $(VENV)/.bench ## Run the tests of Antenna's part and of examples/antenna

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -237,6 +238,29 @@ class TestPickle:
             with pytest.raises(natslease.ConfigError, match="from_env") as raised:
                 pickle.dumps(value)
             assert SECRET not in str(raised.value)
+
+    def test_copies_share_the_connection(self, nats_server: Server) -> None:
+        """Within a process even a literal secret goes along."""
+        client = natslease.Client(nats_server.url, token=SECRET)
+        queue = client.queue("tasks")
+        queue.ensure()
+        for copied in (copy.copy(queue), copy.deepcopy(queue), copy.deepcopy([client])[0]):
+            assert copied is not queue
+            other = copied if isinstance(copied, natslease.Client) else copied._client
+            other.ping()
+            assert other._options["token"] == SECRET
+            assert other.stats().sessions_opened == 1
+            if other is not client:
+                other.close()
+        client.ping()
+        assert nats_server.varz()["total_connections"] == 1
+
+    def test_copies_of_the_environments_client_are_pickled(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NATS_TOKEN", SECRET)
+        pickled = pickle.dumps(copy.deepcopy(natslease.Client.from_env()))
+        assert SECRET.encode() not in pickled
 
     def test_a_function_travels(self) -> None:
         client = natslease.Client(token=token)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,20 @@ from typing import Any
 import natslease
 
 
+def new_event_loop(kind: str = os.environ.get("NATSLEASE_LOOP", "asyncio")) -> Any:
+    """An event loop of asyncio's or of uvloop's."""
+    return importlib.import_module(kind).new_event_loop()
+
+
 class Face:
-    """Makes clients. Those of ``AsyncClient`` are wrapped: each call is run in an event loop."""
+    """Makes clients. Those of ``AsyncClient`` are wrapped: each call is run in an event loop.
+
+    ``NATSLEASE_LOOP=uvloop`` makes that one of uvloop's.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._loop = asyncio.new_event_loop() if name == "async" else None
+        self._loop = new_event_loop() if name == "async" else None
         self._clients: list[Any] = []
 
     def client(self, *servers: Any, **options: Any) -> Any:
