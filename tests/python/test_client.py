@@ -246,7 +246,7 @@ class TestPickle:
         queue.ensure()
         for copied in (copy.copy(queue), copy.deepcopy(queue), copy.deepcopy([client])[0]):
             assert copied is not queue
-            other = copied if isinstance(copied, natslease.Client) else copied._client
+            other: Any = copied if isinstance(copied, natslease.Client) else copied._client
             other.ping()
             assert other._options["token"] == SECRET
             assert other.stats().sessions_opened == 1
