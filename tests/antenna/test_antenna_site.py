@@ -62,7 +62,7 @@ class Web:
             time.sleep(0.1)
 
     def worker(self, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "worker.py", self.site.url, self.made["token"], *options]
+        command = [sys.executable, "puller.py", self.site.url, self.made["token"], *options]
         return subprocess.run(
             command, cwd=SITE, capture_output=True, text=True, timeout=PATIENCE, check=False
         )

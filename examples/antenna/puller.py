@@ -1,6 +1,6 @@
 """A worker that pulls tasks over HTTP and posts results: one process, one poller.
 
-    python worker.py http://127.0.0.1:8000/api/v2 TOKEN --pipelines moths --until-empty
+    python puller.py http://127.0.0.1:8000/api/v2 TOKEN --pipelines moths --until-empty
 
 It registers itself, so that an older worker of the same service, host and slot is told to stop. A
 worker with GPUs, loaders and restarts is in natslease.worker.
