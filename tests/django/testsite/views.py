@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.db import connection
@@ -100,5 +101,7 @@ async def tasks_async(request: HttpRequest) -> JsonResponse:
 
 
 def unrelated(request: HttpRequest) -> JsonResponse:
-    """Nothing to do with queues."""
-    return JsonResponse({"results": Result.objects.count()})
+    """Nothing to do with queues. It can take its time, in its transaction."""
+    results = Result.objects.count()
+    time.sleep(float(request.GET.get("seconds", 0)))
+    return JsonResponse({"results": results})
