@@ -32,6 +32,7 @@ type feed struct {
 	late       []*Lease
 	returnLate *time.Timer
 	pull       *pull         // the one that is out
+	unended    time.Time     // since of a pull before it, of which the server has not told the end; zero for none
 	maxBatch   int           // that the consumer allows; 0 while it has refused none
 	maxExpires time.Duration // likewise
 	ticker     *time.Timer
@@ -69,12 +70,18 @@ func (f *feed) deliver(s *session, l *Lease) {
 	defer f.mu.Unlock()
 	f.stir()
 	f.pace.returned = time.Time{}
+	p := f.pull
+	if p != nil && p.session != s {
+		p = nil
+	}
+	if p != nil && p.since.After(l.received) {
+		l.received = p.since // it cannot have come before it was asked for
+	}
 	if !f.hand(l) {
 		f.hub.counter.late.Add(1)
 		f.keepLate(l)
 	}
-	p := f.pull
-	if p == nil || p.session != s {
+	if p == nil {
 		return
 	}
 	p.brought++
@@ -318,7 +325,13 @@ func (f *feed) clock(leases []*Lease) {
 	ackWait := f.known().ackWait
 	for _, l := range leases {
 		if l.Expires.IsZero() && ackWait > 0 {
-			l.Expires = l.received.Add(ackWait)
+			l.Expires = expiry(l.received, ackWait)
 		}
 	}
+}
+
+// expiry is when a lease runs out for its holder: early enough that what is sent before then is with the server while the
+// lease lasts there.
+func expiry(since time.Time, ackWait time.Duration) time.Time {
+	return since.Add(ackWait - min(ackWait/20, 100*time.Millisecond))
 }

@@ -53,8 +53,14 @@ func newFlight(server string) *flight {
 	return &flight{server: server, base: time.Now()}
 }
 
-// mark stores now in a moment. Offsets start at 1 so that 0 means "never".
-func (f *flight) mark(moment *atomic.Int64) { moment.Store(int64(time.Since(f.base)) + 1) }
+// now is this moment's offset. Offsets start at 1 so that 0 means "never".
+func (f *flight) now() int64 { return int64(time.Since(f.base)) + 1 }
+
+// mark stores now in a moment.
+func (f *flight) mark(moment *atomic.Int64) { moment.Store(f.now()) }
+
+// at is when the moment of an offset was.
+func (f *flight) at(offset int64) time.Time { return f.base.Add(time.Duration(offset - 1)) }
 
 // markFirst stores now in a moment that happens once, or of which the first time counts.
 func (f *flight) markFirst(moment *atomic.Int64) {
@@ -106,7 +112,7 @@ func (f *flight) spoke(p []byte) {
 
 // lastByte is when something was last received.
 func (f *flight) lastByte() time.Time {
-	return f.base.Add(time.Duration(f.lastRead.Load() - 1))
+	return f.at(f.lastRead.Load())
 }
 
 // since tells how long ago a moment was, and whether it ever was.

@@ -55,7 +55,9 @@ func (s *session) register(l listener) (uint64, error) {
 	id := s.nextID
 	s.listeners[id] = l
 	if len(s.listeners) == 1 {
-		s.flight.mark(&s.awaitedSince)
+		now := s.flight.now()
+		s.awaitedSince.Store(now)
+		s.pulse.begin(now)
 		if s.resting.CompareAndSwap(true, false) {
 			select {
 			case s.wake <- struct{}{}:
@@ -71,6 +73,7 @@ func (s *session) unregister(id uint64) {
 	delete(s.listeners, id)
 	if len(s.listeners) == 0 {
 		s.awaitedSince.Store(0)
+		s.pulse.beat(s.flight.now())
 	}
 	s.mu.Unlock()
 }
@@ -132,7 +135,7 @@ func (s *session) dispatchTask(m *nats.Msg) {
 		f = s.hub.feed(ack.Stream, ack.Consumer)
 		s.lastFeed = f
 	}
-	f.deliver(s, newLease(m, ack, s.flight.lastByte()))
+	f.deliver(s, newLease(m, ack, s.flight.at(s.pulse.arrival(s.flight.lastRead.Load()))))
 }
 
 func (s *session) dispatchReply(token string, m *nats.Msg) {

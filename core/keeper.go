@@ -195,6 +195,7 @@ func (k *keeper) take(now time.Time) (map[*feed][]SettleItem, time.Time, bool) {
 }
 
 func (k *keeper) extend(ctx context.Context, f *feed, items []SettleItem) {
+	began := time.Now()
 	results, err := f.settle(ctx, Settlement{Kind: Extend}, items)
 	if err != nil {
 		return
@@ -209,7 +210,7 @@ func (k *keeper) extend(ctx context.Context, f *feed, items []SettleItem) {
 		switch r.Status {
 		case Settled:
 			if r.Expires.IsZero() { // the consumer may not be asked about
-				r.Expires = time.Now().Add(l.ackWait)
+				r.Expires = expiry(began, l.ackWait)
 			}
 			l.renew(r.Expires)
 		case Gone, Invalid, Rejected, Expired:

@@ -30,10 +30,10 @@ type Lease struct {
 	ConsumerSeq uint64    // of this delivery
 	Pending     uint64    // tasks behind this one when it was delivered
 	Published   time.Time // by the server's clock
-	Expires     time.Time // by this process's clock, from the consumer's actual ack_wait
+	Expires     time.Time // by this process's clock, from the consumer's actual ack_wait: a little before the server's
 
-	queue    *Queue // whose Reserve returned it
-	received time.Time
+	queue    *Queue    // whose Reserve returned it
+	received time.Time // at the earliest
 }
 
 func newLease(m *nats.Msg, ack AckSubject, received time.Time) *Lease {

@@ -29,6 +29,7 @@ type pull struct {
 	id       uint64
 	subject  string
 	sent     time.Time
+	since    time.Time // what comes while it is out was asked for then at the earliest
 	expires  time.Time
 	left     int  // tasks that it may still bring
 	brought  int  // tasks that it has brought
@@ -76,7 +77,10 @@ func (f *feed) pump() {
 func (f *feed) sendPull(s *session, now time.Time, batch int, expires time.Duration) {
 	p := &pull{
 		feed: f, session: s, subject: f.next(),
-		sent: now, expires: now.Add(expires), left: batch,
+		sent: now, since: now, expires: now.Add(expires), left: batch,
+	}
+	if !f.unended.IsZero() {
+		p.since = f.unended
 	}
 	if f.pace.quiet && expires < pacingInterval {
 		p.listened = f.listen(s)
@@ -131,6 +135,7 @@ func (f *feed) tick() {
 			return
 		}
 		f.end(p)
+		f.unended = p.since // its tasks may still come: the process may have stood still
 	}
 	if len(f.waiters) > 0 {
 		f.tickIn(pacingInterval)
@@ -150,7 +155,7 @@ func (f *feed) tick() {
 
 // end forgets a pull that will bring no more, and finishes the calls that it brought something; f.mu is held.
 func (f *feed) end(p *pull) {
-	f.pull = nil
+	f.pull, f.unended = nil, time.Time{}
 	p.session.unregister(p.id)
 	for _, r := range f.waiters {
 		if len(r.got) > 0 {

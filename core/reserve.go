@@ -101,7 +101,7 @@ func (q *Queue) own(leases []*Lease) {
 	for _, l := range leases {
 		l.queue = q
 		if l.Expires.IsZero() { // the consumer may not be asked about: the queue's option has to do
-			l.Expires = l.received.Add(q.cfg.AckWait)
+			l.Expires = expiry(l.received, q.cfg.AckWait)
 		}
 	}
 }

@@ -26,6 +26,7 @@ const syncSpacing = time.Millisecond
 type session struct {
 	hub      *hub
 	flight   *flight
+	pulse    pulse
 	inbox    string         // the inbox's prefix, with the final dot
 	arrivals chan *nats.Msg // never closed: nil is the end
 	budget   *semaphore.Weighted

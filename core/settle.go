@@ -188,7 +188,7 @@ func (f *feed) conclude(c *settleCall, s Settlement) {
 	ackWait := f.known().ackWait
 	for i := range c.results {
 		if r := &c.results[i]; r.Status == Settled && ackWait > 0 {
-			r.Expires = c.sent.Add(ackWait)
+			r.Expires = expiry(c.sent, ackWait)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (s *session) watch() {
 		case <-s.wake:
 		case <-timer.C:
 		}
-		awaited := s.awaitedSince.Load() != 0
+		awaited := s.beat()
 		quiet := s.quiet()
 		switch {
 		case awaited && quiet >= limit, quiet >= idlePing:
@@ -30,19 +30,30 @@ func (s *session) watch() {
 					s.flight.server, s.silence().Round(time.Millisecond)))
 				return
 			}
-			timer.Reset(limit / 2)
+			timer.Reset(min(limit/2, beatSpacing))
 		case awaited:
 			s.resting.Store(false)
-			timer.Reset(min(limit/4, max(limit-quiet, time.Millisecond)))
+			timer.Reset(min(limit/4, beatSpacing, max(limit-quiet, time.Millisecond)))
 		default:
 			// Nothing is awaited. A first short sleep keeps a busy session from waking the watch for each call.
 			if s.resting.Swap(true) {
 				timer.Reset(max(idlePing-quiet, limit))
 			} else {
-				timer.Reset(limit)
+				timer.Reset(beatSpacing)
 			}
 		}
 	}
+}
+
+// beat is a sign of life while something is awaited, and tells whether that is so.
+func (s *session) beat() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaitedSince.Load() == 0 {
+		return false
+	}
+	s.pulse.beat(s.flight.now())
+	return true
 }
 
 // silence is how long no byte has come.

@@ -24,10 +24,9 @@ OPTIONS = {
 }
 
 # Takes tasks on their first attempt: to be killed or frozen uses one up, and there are two. When it
-# goes on it tries all that a stale holder could do to another's lease. Its clock begins when a
-# task arrives, some milliseconds after the server's: so long it still believes in its lease.
+# goes on it tries all that a stale holder could do to another's lease.
 HOLDER = f"""
-import json, sys, time, natslease
+import json, sys, natslease
 queue = natslease.Client(sys.argv[1]).queue("tasks", **{OPTIONS})
 held = []
 while len(held) < {HELD}:
@@ -36,7 +35,6 @@ while len(held) < {HELD}:
     held += [lease for lease in batch if lease.attempt == 1]
 print(json.dumps([lease.id for lease in held]), flush=True)
 sys.stdin.readline()
-time.sleep(max(0, *(lease.time_left for lease in held)))
 hows = ["nak", "release", "extend", "term"]
 print(json.dumps([r.status for how in hows for r in getattr(queue, how)(held)]), flush=True)
 """
