@@ -7,19 +7,17 @@ that order.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from faces import Face, opened
+from faces import FACES, IN_MEMORY, Face, opened
 from natslease.testing import find_server
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
@@ -44,7 +42,19 @@ def go() -> str:
     return found
 
 
-@pytest.fixture(params=["sync", "async"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test with a face on both APIs; one marked ``conformance`` on queues in memory, too,
+    unless it asks for a server itself."""
+    if "face" not in metafunc.fixturenames:
+        return
+    asked = inspect.signature(metafunc.function).parameters
+    in_memory = metafunc.definition.get_closest_marker("conformance") and not (
+        {"nats_server", "nats_url"} & set(asked)
+    )
+    metafunc.parametrize("face", [*FACES, *(IN_MEMORY if in_memory else ())], indirect=True)
+
+
+@pytest.fixture
 def face(request: pytest.FixtureRequest) -> Iterator[Face]:
     """Makes clients. A test that uses it is run with the synchronous and the asynchronous API."""
     with opened(request.param) as face:
@@ -52,9 +62,11 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 
 @pytest.fixture
-def client(face: Face, nats_url: str) -> Any:
+def client(face: Face, request: pytest.FixtureRequest) -> Any:
     """A client of the test's own server."""
-    return face.client(nats_url, timeout=5.0)
+    if face.memory is not None:
+        return face.client(timeout=5.0)
+    return face.client(request.getfixturevalue("nats_url"), timeout=5.0)
 
 
 @pytest.fixture

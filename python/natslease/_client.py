@@ -68,6 +68,9 @@ class ClientBase:
 
     __slots__ = ("__weakref__", "_closed", "_from_env", "_handle", "_options", "_timeout")
 
+    # What the client asks: natslease.testing.Memory has another.
+    _load = staticmethod(native)
+
     def __init__(
         self,
         servers: str | Sequence[str] = "nats://localhost:4222",
@@ -226,7 +229,7 @@ class ClientBase:
             return handle
         if self._closed:
             raise ClientClosed("the client was closed: open another")
-        here = native()
+        here = self._load()
         options = {
             option: value() if callable(value) else value for option, value in self._options.items()
         }

@@ -16,7 +16,10 @@ from natswire import connected
 
 MakeQueue = Callable[..., Any]
 
-pytestmark = pytest.mark.parametrize("retention", ["workqueue", "limits"])
+pytestmark = [
+    pytest.mark.conformance,
+    pytest.mark.parametrize("retention", ["workqueue", "limits"]),
+]
 
 
 @pytest.fixture

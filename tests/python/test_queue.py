@@ -15,6 +15,8 @@ from natslease.testing import Server
 
 MakeQueue = Callable[..., Any]
 
+pytestmark = pytest.mark.conformance
+
 
 def statuses(results: list[natslease.SettleResult]) -> list[str]:
     return [result.status for result in results]

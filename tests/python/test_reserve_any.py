@@ -14,6 +14,8 @@ from faces import Face
 
 MakeQueue = Callable[..., Any]
 
+pytestmark = pytest.mark.conformance
+
 
 def test_tasks_come_from_wherever_they_are(client: Any, make_queue: MakeQueue) -> None:
     queues = [make_queue(f"q{i}", tasks=2 * (i % 4 == 0)) for i in range(12)]

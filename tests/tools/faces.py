@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import natslease
+from natslease.testing import Memory
+
+FACES = ("sync", "async")
+# The same on queues in memory.
+IN_MEMORY = ("sync in memory", "async in memory")
 
 
 def new_event_loop(kind: str = os.environ.get("NATSLEASE_LOOP", "asyncio")) -> Any:
@@ -25,11 +30,16 @@ class Face:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._loop = new_event_loop() if name == "async" else None
+        self.memory = Memory() if name in IN_MEMORY else None
+        self._loop = new_event_loop() if name.startswith("async") else None
         self._clients: list[Any] = []
 
     def client(self, *servers: Any, **options: Any) -> Any:
-        kind = natslease.Client if self._loop is None else natslease.AsyncClient
+        kind: Callable[..., Any]
+        if self.memory is None:
+            kind = natslease.Client if self._loop is None else natslease.AsyncClient
+        else:
+            kind = self.memory.client if self._loop is None else self.memory.async_client
         client = self.wrap(kind(*servers, **options))
         self._clients.append(client)
         return client

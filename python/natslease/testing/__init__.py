@@ -24,12 +24,14 @@ TestingError(natslease.Error, RuntimeError)
 from ._binary import find_server
 from ._cluster import Cluster
 from ._errors import ServerFailed, ServerNotFound, TestingError
+from ._memory import Memory
 from ._proxy import Direction, Proxy
 from ._server import Server
 
 __all__ = [
     "Cluster",
     "Direction",
+    "Memory",
     "Proxy",
     "Server",
     "ServerFailed",
