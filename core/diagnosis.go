@@ -27,7 +27,10 @@ func (f *flight) dialDiagnosis(err error) string {
 	handshake, hasTLS := f.since(&f.handshake)
 	asked, isAsked := f.since(&f.asked)
 	received := f.received.Load()
+	age := time.Since(f.base)
 	switch {
+	case isDeadline(err) && age < longSilence && !errors.As(err, &dns):
+		return fmt.Sprintf("this connection was begun only %s before the deadline.", inSeconds(age))
 	case errors.As(err, &dns) && !dns.IsTimeout:
 		return fmt.Sprintf("the host's name could not be looked up: %s. Check the name, and the name server.", dns.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -37,7 +40,7 @@ func (f *flight) dialDiagnosis(err error) string {
 	case !isAccepted && wasTried && isDeadline(err):
 		return fmt.Sprintf("nobody has answered the TCP connection for %s: the machine is down, a firewall drops the packets, or the server is too busy to accept.", inSeconds(connecting))
 	case !isAccepted:
-		return fmt.Sprintf("no connection after %s, because the dialer has not returned one.", inSeconds(time.Since(f.base)))
+		return fmt.Sprintf("no connection after %s, because the dialer has not returned one.", inSeconds(age))
 	case isCut(err):
 		return fmt.Sprintf("the connection was accepted, and closed from the other side before it was complete, %s later: a server that is being shut down, or something between that has no server to pass it to.", inSeconds(accepted))
 	case f.isTrickling():

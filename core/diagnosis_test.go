@@ -89,6 +89,14 @@ func TestDiagnosis(t *testing.T) {
 	}
 }
 
+// A dial that had no time is not blamed for it.
+func TestDiagnosisOfAYoungDial(t *testing.T) {
+	t.Parallel()
+	f := newFlight("nats://host:4222")
+	f.mark(&f.connecting)
+	require.Contains(t, f.history(context.DeadlineExceeded), "this connection was begun only 0.0")
+}
+
 // The moments are told in the order in which they happened.
 func TestFlightHistory(t *testing.T) {
 	t.Parallel()

@@ -84,6 +84,7 @@ func joinHub(cfg *Config) *hub {
 		h.life, h.finish = context.WithCancel(context.Background())
 		h.keeper.hub = h
 		hubs.byKey[key] = h
+		secretsInUse.add(cfg)
 	}
 	h.clients++
 	return h
@@ -99,6 +100,7 @@ func (h *hub) leave(ctx context.Context) error {
 		return nil
 	}
 	delete(hubs.byKey, h.key)
+	defer secretsInUse.remove(h.cfg)
 	gone := make(chan struct{})
 	hubs.closing[h.key] = gone
 	hubs.Unlock()
@@ -178,9 +180,7 @@ func (h *hub) session(ctx context.Context) (*session, error) {
 		e := inOperation("", ctx.Err(), OutcomeNotSent).(*Error)
 		if e.Code == CodeDeadline {
 			e.Message = "the deadline passed while a connection was being opened"
-			if f := h.dialed.Load(); f != nil {
-				e.history = f.history(ctx.Err())
-			}
+			e.history = h.dialHistory(ctx)
 		}
 		return nil, e
 	}
@@ -380,10 +380,22 @@ func (h *hub) overdue(ctx context.Context) *Error {
 		return s.overdue(ctx)
 	}
 	e := inOperation("", ctx.Err(), OutcomeUnknown).(*Error)
-	if f := h.dialed.Load(); f != nil {
-		e.history = f.history(ctx.Err())
-	}
+	e.history = h.dialHistory(ctx)
 	return e
+}
+
+// dialHistory is what the newest dial went through when a call's context ended, and, if it had hardly begun, the failure
+// before it.
+func (h *hub) dialHistory(ctx context.Context) string {
+	f := h.dialed.Load()
+	if f == nil {
+		return ""
+	}
+	history := f.history(ctx.Err())
+	if last := h.counter.lastFailure.Load(); last != nil && time.Since(f.base) < longSilence {
+		history += fmt.Sprintf("\nbefore that, %s ago: %s", inSeconds(time.Since(last.at)), last.err.Explain())
+	}
+	return history
 }
 
 var errNoResponders = errors.New("nobody listens there")

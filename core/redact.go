@@ -58,6 +58,9 @@ func redactError(err error) string {
 }
 
 func redactText(s string) string {
+	for _, secret := range secretsInUse.longestFirst() {
+		s = strings.ReplaceAll(s, secret, hidden)
+	}
 	for _, shape := range secretShapes {
 		s = shape.pattern.ReplaceAllString(s, shape.instead)
 	}

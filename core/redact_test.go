@@ -30,6 +30,19 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
+// A secret in use is hidden wherever it stands, until its last connection is gone.
+func TestRedactSecretsInUse(t *testing.T) {
+	t.Parallel()
+	const text = "no good: correct horse, battery/staple or tok"
+	cfg := &Config{Password: "correct horse", Token: "tok", Servers: []string{"nats://u:battery%2Fstaple@host"}}
+	secretsInUse.add(cfg)
+	secretsInUse.add(cfg)
+	secretsInUse.remove(cfg)
+	require.Equal(t, "no good: ***, *** or tok", redactText(text))
+	secretsInUse.remove(cfg)
+	require.Equal(t, text, redactText(text))
+}
+
 func TestRedactError(t *testing.T) {
 	t.Parallel()
 	seed, _ := natstest.NewUserKey(t)

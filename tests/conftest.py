@@ -20,9 +20,22 @@ from faces import FACES, IN_MEMORY, Face, opened
 from natslease.testing import find_server
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of these tests."""
+    parser.addoption(
+        "--permissions",
+        action="store_true",
+        help="the servers allow no more than docs/reference/permissions.md",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Tests that run elsewhere find the same server."""
     os.environ["NATSLEASE_NATS_SERVER"] = str(find_server())
+    if config.getoption("permissions"):
+        from least import Least
+
+        config.pluginmanager.register(Least())
 
 
 def pytest_report_header() -> str:

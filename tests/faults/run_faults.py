@@ -25,6 +25,9 @@ from judge import problems
 from operations import LEASE_OPERATIONS, OPERATIONS, public_operations
 from table import line, page
 
+# Waves, and calls of each operation at the same time: a thread each, or all in one event loop.
+LONG = {"sync": (50, 4), "async": (25, 8)}
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,9 +40,9 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="write the page with the tables")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    waves, width = (2, 4) if options.short else (25, 8)
     faults, faces = options.fault or list(FAULTS), options.face or list(FACES)
     if options.here:
+        waves, width = (2, 4) if options.short else LONG[faces[0]]
         options.here.write_text(json.dumps(to_json(run(faults[0], faces[0], waves, width))))
         return 0
     found = [f"no fault meets {name}" for name in public_operations() - covered()]

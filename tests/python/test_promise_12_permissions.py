@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,12 @@ import natslease
 from faces import Face
 from natslease import Message
 from natslease.testing import Server
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "permissions.md"
-VIOLATION = re.compile(r"(?:Publish|Subscription) Violation.*")
+from permissions import template, violations
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = re.search(
-        r"^```conf\n(authorization .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE
-    )
-    assert found
-    config = re.sub(r"\$(\w+)_PASSWORD", lambda m: f"{m[1].lower()}-secret", found[1])
-    with Server(config=config) as server:
+    with Server(config=template()) as server:
         yield server
 
 
@@ -91,7 +82,7 @@ def test_each_role_does_its_work(role: Callable[[str], Any], server: Server) -> 
     assert len(janitor.requeue(letters).accepted) == 1
     assert janitor.purge() >= 1
     assert janitor.delete()
-    assert VIOLATION.findall(server.log) == []
+    assert violations(server.log) == []
 
 
 def test_no_role_does_anothers(role: Callable[[str], Any], server: Server) -> None:
@@ -116,7 +107,7 @@ def test_no_role_does_anothers(role: Callable[[str], Any], server: Server) -> No
         with pytest.raises(natslease.PermissionDenied):
             queue.ensure(conflict="update", timeout=10)
     assert janitor.info().messages == 1
-    assert VIOLATION.search(server.log)
+    assert violations(server.log)
 
 
 def test_an_inbox_of_anothers_is_refused(face: Face, server: Server) -> None:
