@@ -32,6 +32,8 @@ from timing import Sleeper
 # Calls end one after the other, as those of a real program do.
 _SPREAD = 0.5
 _CONNECT_TIMEOUT = 0.3
+# To so many calls there is one thread, or task, that sleeps: its lateness is the machine's.
+_CONTROL = 3
 # 12 MB.
 _STUFF = [b"x" * 100_000] * 120
 _PATIENCE = 10.0
@@ -97,6 +99,11 @@ def run(fault: str, face: str, waves: int, width: int) -> Run:
     return result
 
 
+def _sleeps(calls: list[tuple[Operation, Subject]]) -> list[float]:
+    """For how long some do nothing but sleep: as long as calls, in the same way, beside them."""
+    return [subject.timeout for _, subject in calls[::_CONTROL]]
+
+
 class Sync:
     """The synchronous API: calls are made at the same time by threads."""
 
@@ -112,9 +119,13 @@ class Sync:
         return answer
 
     def together(
-        self, calls: list[tuple[Operation, Subject]], begun: Callable[[], None]
+        self,
+        calls: list[tuple[Operation, Subject]],
+        begun: Callable[[], None],
+        sleeper: Sleeper,
     ) -> list[Timed]:
-        start = threading.Barrier(len(calls))
+        sleeps = _sleeps(calls)
+        start = threading.Barrier(len(calls) + len(sleeps))
         beginning = iter(range(len(calls) - 1, -1, -1))
 
         def make(operation: Operation, subject: Subject) -> Timed:
@@ -125,8 +136,17 @@ class Sync:
             verdict = call(operation, subject)
             return began, time.monotonic(), verdict
 
-        with ThreadPoolExecutor(len(calls)) as threads:
+        def sleep(seconds: float) -> None:
+            start.wait()
+            due = time.monotonic() + seconds
+            time.sleep(seconds)
+            sleeper.note(due)
+
+        with ThreadPoolExecutor(len(calls) + len(sleeps)) as threads:
             made = [threads.submit(make, operation, subject) for operation, subject in calls]
+            asleep = [threads.submit(sleep, seconds) for seconds in sleeps]
+            for future in asleep:
+                future.result()
             return [future.result() for future in made]
 
 
@@ -149,8 +169,16 @@ class Async:
         return self._loop.run_until_complete(wait())
 
     def together(
-        self, calls: list[tuple[Operation, Subject]], begun: Callable[[], None]
+        self,
+        calls: list[tuple[Operation, Subject]],
+        begun: Callable[[], None],
+        sleeper: Sleeper,
     ) -> list[Timed]:
+        async def sleep(seconds: float) -> None:
+            due = time.monotonic() + seconds
+            await asyncio.sleep(seconds)
+            sleeper.note(due)
+
         async def make(operation: Operation, subject: Subject) -> Timed:
             began = time.monotonic()
             verdict = await acall(operation, subject)
@@ -158,8 +186,10 @@ class Async:
 
         async def make_all() -> list[Timed]:
             made = [asyncio.ensure_future(make(*one)) for one in calls]
+            asleep = [asyncio.ensure_future(sleep(seconds)) for seconds in _sleeps(calls)]
             await asyncio.sleep(0)
             begun()
+            await asyncio.gather(*asleep)
             return await asyncio.gather(*made)
 
         return self._loop.run_until_complete(make_all())
@@ -201,7 +231,9 @@ class Scene:
             self.fault.begin(lambda: self._stuff(queues["other"]))
             with Sleeper.beside() as sleeper:
                 ended = self.face.together(
-                    [(operation, subject) for _, operation, subject in calls], self.fault.begun
+                    [(operation, subject) for _, operation, subject in calls],
+                    self.fault.begun,
+                    sleeper,
                 )
         finally:
             self.fault.end()

@@ -25,8 +25,12 @@ class Sleeper:
         while not self._stop.is_set():
             due = time.monotonic() + self._interval
             time.sleep(self._interval)
-            now = time.monotonic()
-            self._late.append((now, now - due))
+            self.note(due)
+
+    def note(self, due: float) -> None:
+        """Takes note that somebody who was to wake at that time has woken now."""
+        now = time.monotonic()
+        self._late.append((now, now - due))
 
     def lateness(self, began: float, ended: float) -> float:
         """The machine's: the longest in that time."""
