@@ -170,6 +170,10 @@ def patch_stubs(source: str, *, name: str) -> str:
     return _in_order(rf"^add_checked\w*_function\(mod, '{_PACKAGE_PREFIX}\w+',.*?\n", source)
 
 
+# The parameter of exports that wait. The others return at once: for a thread to queue up for the
+# interpreter's lock again would take far longer than they do.
+_WAITS = "slice"
+
 _WRAPPER = re.compile(
     r"^PyObject \*\n_wrap_\w*?_(?P<function>pybind_\w+)\([^\n]*\)\n\{\n.*?^\}\n", re.M | re.S
 )
@@ -207,11 +211,10 @@ def _patch_wrapper(wrapper: str, signature: Signature) -> str:
             lines.append(f"    const int64_t {name}_handle = Slice_byte_from_bytes({name});\n")
             arguments[i] = f"{name}_handle"
             wrapper = _replace(wrapper, f"    int64_t {name};\n", f"    PyObject *{name};\n")
-    lines += [
-        "    Py_BEGIN_ALLOW_THREADS\n",
-        f"    retval = {call['function']}({', '.join(arguments)});\n",
-        "    Py_END_ALLOW_THREADS\n",
-    ]
+    calling = f"    retval = {call['function']}({', '.join(arguments)});\n"
+    if _WAITS in names:
+        calling = f"    Py_BEGIN_ALLOW_THREADS\n{calling}    Py_END_ALLOW_THREADS\n"
+    lines.append(calling)
     if signature.result:
         lines.append("    py_retval = Slice_byte_to_bytes(retval);\n")
     else:

@@ -19,11 +19,13 @@ import footprint
 import machine
 import sides
 from natslease.testing import Server
-from report import PUBLISH, REFERENCE, Aim, Figure, Results, Series, show, write
+from report import CROWD, PUBLISH, REFERENCE, Aim, Figure, Results, Series, show, write
 from speaker import OUTPUT, Speaker, build_natsgo, natsgo, python
 
 JETSTREAM = "nats.go jetstream"  # it publishes with message ids, as natslease does
 BATCH = 64
+THREADS = 16
+CROWDED = (REFERENCE, JETSTREAM, "natslease")  # those that threads can share
 AIMS = [
     Aim("reserve 1", 1.15),
     Aim("reserve 64", 1.2),
@@ -31,7 +33,10 @@ AIMS = [
     Aim("ack 64", 0.5),
     Aim(PUBLISH, 0.8, more=True),
     Aim(PUBLISH, 0.8, beside=JETSTREAM, more=True),
+    Aim(CROWD, 0.8, more=True),
     Aim("reserve 1", 1.0, ours="natslease in a loop", beside="natsrpy in a loop"),
+    Aim("reserve 64", 1.3, ours="natslease in a loop", beside="natslease"),
+    Aim("ack 64", 1.3, ours="natslease in a loop", beside="natslease"),
 ]
 NAMES = {
     1: ("reserve 1", None, "ack 1"),
@@ -47,6 +52,7 @@ class Size:
     singles: int  # reserves of 1 in a round
     batches: int  # reserves of 64 in a round
     slow: int  # the divisor of both for who connects for each call
+    crowd: int  # tasks that threads reserve in a round, one by one
     publish_rounds: int
     published: int
     runs: int  # fresh processes
@@ -55,8 +61,8 @@ class Size:
     queue_reserves: int
 
 
-FULL = Size(12, 250, 25, 5, 3, 100_000, 11, (1, 10, 100, 1_000), 4, 1_000)
-SHORT = Size(2, 10, 2, 2, 1, 2_000, 2, (1, 20), 2, 20)
+FULL = Size(12, 250, 25, 5, 960, 3, 100_000, 11, (1, 10, 100, 1_000), 4, 1_000)
+SHORT = Size(2, 10, 2, 2, 64, 1, 2_000, 2, (1, 20), 2, 20)
 
 
 def payload() -> str:
@@ -106,6 +112,15 @@ class Bench:
             if operation is not None:
                 self.series[operation][name].values += [ns / 1e3 for ns in answer[what]]
 
+    def crowd(self, name: str, *, keep: bool) -> None:
+        """Has many threads of a side reserve one task after the other, at once."""
+        stream, count = self.streams[name], self.size.crowd
+        self.arranger.ask("refill", stream, count=count, payload=self.payload)
+        answer = self.sides[name].ask("crowd", stream, n=THREADS, count=count)
+        self.arranger.ask("refill", stream)  # with nothing: these are not acknowledged
+        if keep:
+            self.series[CROWD][name].values.append(count / (answer["crowd"] / 1e9))
+
     def publish(self, name: str) -> None:
         """Has a side publish."""
         stream, count = self.streams[name], self.size.published
@@ -122,6 +137,9 @@ class Bench:
             for n, count in ((1, self.size.singles), (BATCH, self.size.batches)):
                 for name in turn:
                     self.reserve(name, n, count if round_ >= 0 else 2, keep=round_ >= 0)
+            for name in turn:
+                if name in CROWDED:
+                    self.crowd(name, keep=round_ >= 0)
         for round_ in range(self.size.publish_rounds):
             for name in names:
                 if name != "nats-py per call":

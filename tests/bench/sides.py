@@ -291,9 +291,38 @@ class Answer:
         self.ack.append(settled - settling)
 
 
+def crowd(side: Side, threads: int, count: int) -> int:
+    """Nanoseconds in which threads reserve so many tasks, one after the other."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(threads + 1)
+
+    def work() -> None:
+        try:
+            start.wait()
+            for _ in range(count // threads):
+                if len(side.reserve(1)) != 1:
+                    raise RuntimeError("no task")
+        except BaseException as error:  # noqa: BLE001 (raised below)
+            failures.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    start.wait()
+    began = perf_counter_ns()
+    for worker in workers:
+        worker.join()
+    took = perf_counter_ns() - began
+    if failures:
+        raise failures[0]
+    return took
+
+
 def obey(side: Side, command: dict[str, Any]) -> dict[str, Any]:
     """Carries a command out."""
     count, n = command["count"], command["n"]
+    if command["op"] == "crowd":
+        return {"crowd": crowd(side, n, count)}
     if command["op"] == "publish":
         began = perf_counter_ns()
         side.publish(command["payload"].encode(), count)

@@ -118,10 +118,10 @@ func pybind_Wait(ticket C.longlong) CGoHandle {
 }
 
 //export pybind_Open
-func pybind_Open(client C.longlong, config CGoHandle) C.longlong {
+func pybind_Open(slice C.longlong, config CGoHandle) C.longlong {
 	_saved_thread := C.PyEval_SaveThread()
 	defer C.PyEval_RestoreThread(_saved_thread)
-	return C.longlong(pybind.Open(int64(client), deptrFromHandle_Slice_byte(config)))
+	return C.longlong(pybind.Open(int64(slice), deptrFromHandle_Slice_byte(config)))
 }
 
 //export pybind_Logs
@@ -158,14 +158,14 @@ _wrap__natslease_pybind_Open(PyObject * PYBINDGEN_UNUSED(dummy), PyObject *args,
 {
     PyObject *py_retval;
     int64_t retval;
-    int64_t client;
+    int64_t slice;
     int64_t config;
-    const char *keywords[] = {"client", "config", NULL};
+    const char *keywords[] = {"slice", "config", NULL};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, (char *) "LL", (char **) keywords, &client, &config)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, (char *) "LL", (char **) keywords, &slice, &config)) {
         return NULL;
     }
-    retval = pybind_Open(client, config);
+    retval = pybind_Open(slice, config);
     if (PyErr_Occurred()) {
         return NULL;
     }
@@ -255,23 +255,20 @@ def test_c_uses_no_type_outside_the_stable_abi() -> None:
     assert "PyAsyncMethods" not in patch.patch_c(C, SIGNATURES)
 
 
-def test_c_converts_bytes_within_the_call_and_lets_go_of_the_interpreter_around_it() -> None:
+def test_c_converts_bytes_within_the_call_and_lets_go_of_the_interpreter_while_it_waits() -> None:
     patched = patch.patch_c(C, SIGNATURES)
-    assert '"LS", (char **) keywords, &client, &config' in patched
+    assert '"LS", (char **) keywords, &slice, &config' in patched
     assert "    PyObject *config;\n" in patched
     assert (
         "    const int64_t config_handle = Slice_byte_from_bytes(config);\n"
         "    Py_BEGIN_ALLOW_THREADS\n"
-        "    retval = pybind_Open(client, config_handle);\n"
+        "    retval = pybind_Open(slice, config_handle);\n"
         "    Py_END_ALLOW_THREADS\n"
         "    py_retval = PyLong_FromLongLong(retval);\n"
         "    return py_retval;\n"
     ) in patched
     assert (
-        "    Py_BEGIN_ALLOW_THREADS\n"
-        "    retval = pybind_Logs();\n"
-        "    Py_END_ALLOW_THREADS\n"
-        "    py_retval = Slice_byte_to_bytes(retval);\n"
+        "\n    retval = pybind_Logs();\n    py_retval = Slice_byte_to_bytes(retval);\n"
     ) in patched
 
 
@@ -316,7 +313,7 @@ def test_changed_stubs_stop_the_build(expected: str, changed: str) -> None:
         ("typedef PyAsyncMethods* cmpfunc;", "typedef PyAsyncMethods * cmpfunc;"),
         ("    int64_t config;\n", "    long config;\n"),
         ('"LL"', '"LK"'),
-        ("pybind_Open(client, config);", "pybind_Open(client);"),
+        ("pybind_Open(slice, config);", "pybind_Open(slice);"),
         ('Py_BuildValue((char *) "L", retval)', "PyLong_FromLong(retval)"),
         ("_wrap__natslease_pybind_Logs(", "_wrap__natslease_Logs("),
     ],

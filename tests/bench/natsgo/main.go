@@ -37,6 +37,7 @@ type answer struct {
 	Read    []int64 `json:"read,omitempty"`
 	Ack     []int64 `json:"ack,omitempty"`
 	Publish int64   `json:"publish,omitempty"`
+	Crowd   int64   `json:"crowd,omitempty"`
 }
 
 func main() {
@@ -108,6 +109,8 @@ func (b *bench) obey(c command) (answer, error) {
 		return b.publish(ctx, c)
 	case "reserve":
 		return b.reserve(c)
+	case "crowd":
+		return b.crowd(c)
 	}
 	return answer{}, errors.New("no such command")
 }
@@ -160,7 +163,7 @@ func (b *bench) publish(ctx context.Context, c command) (answer, error) {
 }
 
 func (b *bench) reserve(c command) (answer, error) {
-	fetch, err := b.fetcher(c.Stream)
+	fetch, err := b.fetcher(c.Stream, 0)
 	if err != nil {
 		return answer{}, err
 	}
@@ -191,6 +194,32 @@ func (b *bench) reserve(c command) (answer, error) {
 	return a, nil
 }
 
+// crowd has goroutines reserve one task after the other, each with a fetcher of its own.
+func (b *bench) crowd(c command) (answer, error) {
+	fetchers := make([]fetcher, c.N)
+	for i := range fetchers {
+		var err error
+		if fetchers[i], err = b.fetcher(c.Stream, i+1); err != nil {
+			return answer{}, err
+		}
+	}
+	errs := make([]error, c.N)
+	var all sync.WaitGroup
+	began := time.Now()
+	for i, fetch := range fetchers {
+		all.Go(func() {
+			for range c.Count / c.N {
+				if tasks, err := fetch(1); err != nil || len(tasks) != 1 {
+					errs[i] = fmt.Errorf("%d tasks: %w", len(tasks), err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return answer{Crowd: time.Since(began).Nanoseconds()}, errors.Join(errs...)
+}
+
 // ackAll confirms all acks, each in a goroutine of its own if there are several.
 func ackAll(tasks []task) error {
 	if len(tasks) == 1 {
@@ -205,8 +234,10 @@ func ackAll(tasks []task) error {
 	return errors.Join(errs...)
 }
 
-func (b *bench) fetcher(stream string) (fetcher, error) {
-	if f, ok := b.fetchers[stream]; ok {
+// fetcher returns the one with this number, opened when it is first asked for.
+func (b *bench) fetcher(stream string, number int) (fetcher, error) {
+	key := fmt.Sprint(stream, " ", number)
+	if f, ok := b.fetchers[key]; ok {
 		return f, nil
 	}
 	open := b.newFetcher
@@ -214,7 +245,7 @@ func (b *bench) fetcher(stream string) (fetcher, error) {
 		open = b.oldFetcher
 	}
 	f, err := open(stream)
-	b.fetchers[stream] = f
+	b.fetchers[key] = f
 	return f, err
 }
 
