@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 MACHINE := $(shell uname -m)
 SERVER := $(BIN)/nats-server
 SERVER_OLDEST := $(BIN)/nats-server-oldest
-PYTHON_SOURCES := setup.py pybind/extbuild python tests examples
+PYTHON_SOURCES := setup.py pybind/extbuild python tests examples docs
 DEMO := $(wildcard examples/demo)
 BENCH := $(wildcard tests/bench)
 SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench)
@@ -87,8 +87,12 @@ wasm: ## Build the example for browsers and Node into build/wasm
 	GOOS=js GOARCH=wasm go build -C examples/wasm -buildvcs=false -trimpath -ldflags='-s -w' -o $(CURDIR)/$(WASM)/natslease.wasm .
 	@cp "$$(go env GOROOT)/lib/wasm/wasm_exec.js" examples/wasm/index.html examples/wasm/node.mjs $(WASM)
 
+.PHONY: docs
+docs: $(VENV)/.docs ## Build the documentation's site into build/site/html
+	NO_MKDOCS_2_WARNING=1 $(PY) docs/site/build.py
+
 .PHONY: test-browser
-test-browser: build servers wasm $(VENV)/.browser ## Look at the pages with Debian's chromium, and run the WebAssembly in Node
+test-browser: build servers wasm docs $(VENV)/.browser ## Look at the pages with Debian's chromium, and run the WebAssembly in Node
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/browser
 
 .PHONY: test-python
@@ -226,7 +230,7 @@ test-chaos: build servers
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
-	@cd requirements; set --; for name in dev wheel bench browser; do \
+	@cd requirements; set --; for name in dev wheel bench browser docs; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
 		set -- "$$@" -c $$name.txt; done
 

@@ -1,10 +1,12 @@
 """Work queues on NATS JetStream, for synchronous and forking Python.
 
->>> client = Client("nats://localhost:4222", timeout=5.0)   # no I/O
->>> queue = client.queue("images", ack_wait=300)
->>> for lease in queue.reserve(64, wait=0.5):
-...     with lease:                                         # ack, or nak when the block raises
-...         work(lease.data)
+```python
+client = Client("nats://localhost:4222", timeout=5.0)   # no I/O
+queue = client.queue("images", ack_wait=300)
+for lease in queue.reserve(64, wait=0.5):
+    with lease:                                         # ack, or nak when the block raises
+        work(lease.data)
+```
 
 Every call has a timeout, in seconds, and returns by it. Every error is a natslease.Error.
 """

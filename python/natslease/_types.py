@@ -165,8 +165,9 @@ class DeadLetter:
     """A task that has failed on its last attempt.
 
     Attributes:
-        stream, consumer, seq, published_at: which task it was.
-        subject, id, data: of the task; ``headers`` and ``header_values()`` as those of a lease.
+        stream: says with ``consumer``, ``seq`` and ``published_at`` which task it was.
+        subject: of the task, as ``id`` and ``data``; ``headers`` and ``header_values()`` as those
+            of a lease.
         attempts: how often it was given out.
         reason: what the last ``nak`` said, or that the last lease ran out.
         worker: the name of the last taker's connection; "" when the last lease ran out.
@@ -262,7 +263,7 @@ class AckSubject(Record):
     """What an ack subject says: which delivery of which task it settles.
 
     Attributes:
-        stream, consumer: of the queue.
+        stream: of the queue, as ``consumer``.
         seq: the task's sequence in the stream.
         attempt: how often the task had been given out, this delivery included.
         consumer_seq: the delivery's number.
@@ -362,10 +363,9 @@ class AccountInfo(Record):
     """What the server says of the account's use of JetStream. Limits are -1 where there is none.
 
     Attributes:
-        memory, storage: bytes in use.
-        max_memory, max_storage: 0, as ``max_streams`` and ``max_consumers``, where the limits
-            depend on how many replicas a stream has.
-        api_total, api_errors: requests so far, and how many of them were refused.
+        memory: bytes in use, as ``storage``.
+        max_memory: 0, as all the limits, where they depend on how many replicas a stream has.
+        api_total: requests so far; ``api_errors`` of them were refused.
         domain: the JetStream domain; "" where there is none.
     """
 

@@ -14,7 +14,9 @@ ACTIVE = ("STARTED", "RETRY")  # may serve tasks
 RUNNING = ("PENDING", "STARTED", "RETRY", "CANCELING", "UNKNOWN")  # what reapers look at
 
 # How a job's images get to a processing service; only the last has a queue.
-INTERNAL, SYNC_API, ASYNC_API = "internal", "sync_api", "async_api"
+INTERNAL = "internal"
+SYNC_API = "sync_api"
+ASYNC_API = "async_api"
 
 RESULTS_STAGE = "results"
 ADVISORY_STREAM_NAME = "advisories"
