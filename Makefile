@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 MACHINE := $(shell uname -m)
 SERVER := $(BIN)/nats-server
 SERVER_OLDEST := $(BIN)/nats-server-oldest
-PYTHON_SOURCES := setup.py pybind/extbuild python tests examples docs
+PYTHON_SOURCES := setup.py docs/site pybind/extbuild python tests examples
 DEMO := $(wildcard examples/demo)
 BENCH := $(wildcard tests/bench)
 SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench)

@@ -54,6 +54,10 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class _Files(ThreadingHTTPServer):
+    request_queue_size = 128  # a browser asks for many at once
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], str]]:
     """Serves the files of a folder, and returns where."""
@@ -61,7 +65,7 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
         def serve(folder: Path) -> str:
             handler = partial(_Quiet, directory=str(folder))
-            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            server = stack.enter_context(_Files(("127.0.0.1", 0), handler))
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             stack.callback(thread.join)

@@ -6,6 +6,7 @@ again later; 4 not found; 5 not allowed.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 
@@ -17,4 +18,6 @@ def main() -> None:
         if error.name is not None and error.name.partition(".")[0] in ("click", "rich"):
             sys.exit("natslease's command line needs click and rich: pip install 'natslease[cli]'")
         raise
+    # A command says itself what went wrong.
+    logging.getLogger("natslease").addHandler(logging.NullHandler())
     app(prog_name="natslease")
