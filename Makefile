@@ -104,9 +104,25 @@ test-python: build servers ## Run the Python tests against the newest and the ol
 test-antenna: build servers $(VENV)/.bench ## Run the tests of Antenna's part and of examples/antenna
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/antenna
 
+DJANGO := build/django
+DJANGO_TESTS = PYTHONPATH=python NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(DJANGO)/$(1)/bin/python -m pytest -p natslease.testing.plugin -k 'not outage_is_answered' tests/django
+
 .PHONY: test-django
-test-django: build servers ## Run the tests of Django, Django REST framework and Celery
+test-django: build servers $(DJANGO)/oldest/.made $(DJANGO)/newest/.made ## Run the tests of Django and Celery: as locked, oldest, newest
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/django
+	$(call DJANGO_TESTS,oldest) --ignore=tests/django/test_health_check.py # which needs Django 5.2
+	$(call DJANGO_TESTS,newest)
+
+$(DJANGO)/oldest/.made: requirements/django-oldest.txt $(VENV)/.dev
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+# The newest Django needs a newer Python than others do.
+$(DJANGO)/newest/.made: requirements/dev.txt requirements/django-oldest.in $(VENV)/.dev
+	$$(PYTHONPATH=tests/tools $(PY) -c 'import pythons; print(pythons.find()[-1].executable)') -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet -c $< django-health-check $$(sed -E '/^#/d; s/==.*//' requirements/django-oldest.in)
+	@touch $@
 
 .PHONY: test-programs
 test-programs: build servers ## Run Celery, gunicorn, uvicorn and pools of processes as they are deployed
@@ -232,7 +248,8 @@ lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
 	@cd requirements; set --; for name in dev wheel bench browser docs; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
-		set -- "$$@" -c $$name.txt; done
+		set -- "$$@" -c $$name.txt; done; \
+	$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade -o django-oldest.txt django-oldest.in
 
 .PHONY: clean
 clean: ## Remove what make made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from natslease.testing import Server
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 os.environ["DJANGO_SETTINGS_MODULE"] = "testsite.settings"
+
+
+def pytest_report_header() -> str:
+    """What the tests run with."""
+    names = ("django", "djangorestframework", "celery")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def pytest_configure() -> None:

@@ -213,7 +213,7 @@ def test_a_prefork_pool(nats_server: Server, broker: Path) -> None:
         # This process, the parent, which has pinged, and those children that had something to do.
         assert 3 <= len(connections(nats_server)) <= 2 + CHILDREN
 
-        nats_server.kill()
+        nats_server.stop()
         # Every result comes twice.
         send(*[(saving, [ref, text]) for ref in refs[20:35] for text in ("first", "second")])
         send(("natslease.settle", [refs[35:], 0.5]))

@@ -56,6 +56,8 @@ def size(queue: natslease.Queue) -> list[str]:
 
 def test_queues_again_and_again_until_it_is_interrupted(nats_server: Server) -> None:
     here = Path(__file__).parent
+    # Where the tests run in the background it is ignored, which a process would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "natslease_queues", "--json", "--interval", "0.05"],
         stdout=subprocess.PIPE,
@@ -67,6 +69,7 @@ def test_queues_again_and_again_until_it_is_interrupted(nats_server: Server) -> 
             "SITE_NATS_URL": nats_server.url,
         },
     )
+    signal.signal(signal.SIGINT, before)
     with process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]

@@ -46,7 +46,7 @@ _CHUNK = 500
 
 @contextmanager
 def apply_once(
-    ref: LeaseRef, *, using: str | None = None, timeout: float = _TIMEOUT
+    ref: LeaseRef, *, using: str | None = None, settle: bool = True, timeout: float = _TIMEOUT
 ) -> Iterator[bool]:
     """A transaction in which a task's result is saved, unless it was before.
 
@@ -55,6 +55,8 @@ def apply_once(
     Args:
         using: the alias of the database, which must be that of the results; left out, where the
             router puts the inbox.
+        settle: False leaves acknowledging to ``settle_pending`` at once: in a web server, where
+            nothing should wait for NATS with a database connection.
         timeout: seconds for acknowledging.
 
     Yields:
@@ -63,13 +65,17 @@ def apply_once(
     Raises:
         RuntimeError: the code is inside ``atomic``: only its end would save the result.
     """
-    with apply_all_once([ref], using=using, timeout=timeout) as first:
+    with apply_all_once([ref], using=using, settle=settle, timeout=timeout) as first:
         yield first[0]
 
 
 @contextmanager
 def apply_all_once(
-    refs: Iterable[LeaseRef], *, using: str | None = None, timeout: float = _TIMEOUT
+    refs: Iterable[LeaseRef],
+    *,
+    using: str | None = None,
+    settle: bool = True,
+    timeout: float = _TIMEOUT,
 ) -> Iterator[list[bool]]:
     """As ``apply_once``, for several tasks in one transaction; acknowledged in one go."""
     from .models import InboxEntry
@@ -80,8 +86,10 @@ def apply_all_once(
         # In the same order everywhere, so that two transactions cannot wait for each other.
         order = sorted(range(len(listed)), key=lambda i: listed[i].key)
         entered = {i: _enter(listed[i], database) for i in order}
-        numbers = [number for number, _ in entered.values()]
-        transaction.on_commit(partial(_settle_saved, numbers, database, timeout), using=database)
+        if settle:
+            numbers = [number for number, _ in entered.values()]
+            after = partial(_settle_saved, numbers, database, timeout)
+            transaction.on_commit(after, using=database)
         yield [entered[i][1] for i in range(len(listed))]
 
 
