@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -156,6 +157,19 @@ def test_half_of_the_threads_may_wait(served: tuple[Site, natslease.Queue]) -> N
         assert answer.json["code"] == "busy"
         assert answer.headers["Retry-After"] == "1"
         assert answer.seconds < 1
+
+
+def test_tasks_for_who_has_hung_up_are_there_for_others(
+    served: tuple[Site, natslease.Queue],
+) -> None:
+    site, queue = served
+    host, port = site.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as impatient:
+        impatient.sendall(f"GET {TASKS}?wait=3 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await_that(lambda: queue.info().num_waiting > 0)
+    queue.publish([b"x"])
+    (lease,) = queue.reserve(1, wait=10)
+    assert lease.data == b"x"
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])

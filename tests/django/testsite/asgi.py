@@ -6,5 +6,7 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from natslease.contrib.django.asgi import notice_disconnects
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testsite.settings")
-app = get_asgi_application()
+app = notice_disconnects(get_asgi_application())

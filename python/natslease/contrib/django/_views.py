@@ -18,6 +18,7 @@ from . import _settings
 from ._clients import clients
 from ._errors import error_response
 from ._waiting import seconds_spent, waiting
+from .asgi import HUNG_UP
 
 if TYPE_CHECKING:
     from natslease import Lease, LeaseBatch, Queue
@@ -43,8 +44,8 @@ def reserve(
     """``Queue.reserve``, or for several queues ``Client.reserve_any`` of an alias, in a view.
 
     The database is given back and one of the places for waiting taken, see ``waiting``. Tasks that
-    came for an HTTP client which has hung up meanwhile are released (where the web server lets its
-    connection be looked at: gunicorn's does, without TLS).
+    came for an HTTP client which has hung up meanwhile are released, where that can be known: under
+    gunicorn without TLS, and under ASGI with ``asgi.notice_disconnects``.
 
     Args:
         wait: seconds; cut to ``NATSLEASE_HTTP["MAX_WAIT"]``.
@@ -80,6 +81,8 @@ def _release(batch: Iterable[Lease]) -> None:
 
 def has_hung_up(request: Any) -> bool:
     """Whether the HTTP client is known to have closed its connection."""
+    if getattr(request, "scope", {}).get(HUNG_UP):
+        return True
     connection = request.META.get("gunicorn.socket")
     if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
         return False
