@@ -204,6 +204,18 @@ def test_bench_leaves_nothing(natslease_: Natslease, nats_url: str) -> None:
     assert natslease.Client(nats_url).streams("natslease_bench*") == []
 
 
+def test_doctor(natslease_: Natslease, nats_server: Server, queue: natslease.Queue) -> None:
+    well = natslease_("doctor", "--queue", queue.stream, "--trial", "--json")
+    assert well.code == 0
+    checks = {finding["check"]: finding for finding in well.json}
+    assert checks["permissions"]["status"] == checks["trial"]["status"] == "ok"
+    assert natslease_("doctor").out.startswith("ok       connection: ")
+    nats_server.stop()
+    ill = natslease_("doctor", "--timeout", "2")
+    assert ill.code == 1
+    assert ill.out.startswith("failed ")
+
+
 def test_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reservation:
         port = str(reservation.getsockname()[1])
