@@ -24,7 +24,8 @@ class Entry:
         self.job = job
         self.number = number
         self.attempt = 0
-        self.expires = 0.0  # of its lease, on the monotonic clock
+        self.since = 0.0  # when it was leased, on the monotonic clock
+        self.expires = 0.0
         self.result: Any = None
         self.state = "pending"  # leased, done, dead
         self.holder = ""
@@ -47,12 +48,15 @@ class TaskServer:
         self.max_deliver = max_deliver
         self.old = old  # as it is today: no list of jobs at once, no workers, no extensions
         self.retry_after = "0.2"
+        self.gate = threading.Event()  # polls wait while it is not set
+        self.gate.set()
         self.tasks: dict[int, dict[int, Entry]] = {}
         self.requests: list[tuple[float, str, dict[str, Any]]] = []
         self.given: Counter[str] = Counter()  # tasks by the worker's pid
-        self.waiting_longest = 0.0
+        self.polled: Counter[str] = Counter()
+        self.held_for: list[float] = []  # from lease to result, in seconds
         self._workers: dict[tuple[str, str, str], int] = {}
-        self._epoch = 0
+        self.registered = 0
         self._faults: deque[tuple[str, str]] = deque()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -158,9 +162,9 @@ class TaskServer:
 
     def _worker(self, parts: list[str], info: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if parts == ["workers"]:
-            self._epoch += 1
-            self._workers[_identity(info)] = self._epoch
-            return 201, {"epoch": self._epoch, "ack_wait": self.ack_wait, "heartbeat": 1.0}
+            self.registered += 1
+            self._workers[_identity(info)] = self.registered
+            return 201, {"epoch": self.registered, "ack_wait": self.ack_wait, "heartbeat": 1.0}
         if self._is_fenced(info):
             return 409, {"error": "a newer worker is there", "code": "superseded"}
         return 200, {"status": "ok"}
@@ -175,6 +179,7 @@ class TaskServer:
     def _reserve(
         self, job: int | None, body: dict[str, Any], info: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
+        self.polled[str(info.get("pid"))] += 1
         n = body.get("batch_size")
         if not isinstance(n, int) or n < 1:
             return 400, {"error": "batch_size"}
@@ -183,6 +188,7 @@ class TaskServer:
         for entry in taken:
             entry.attempt += 1
             entry.state = "leased"
+            entry.since = time.monotonic()
             entry.expires = time.monotonic() + self.ack_wait
             entry.holder = str(info.get("pid"))
             self.given[entry.holder] += 1
@@ -215,6 +221,7 @@ class TaskServer:
             status = "invalid"
             if entry is not None:
                 status = "duplicate" if entry.state == "done" else "queued"
+                self.held_for.append(time.monotonic() - entry.since)
                 entry.state, entry.result = "done", item["result"]
             tasks.append({"reply_subject": item.get("reply_subject"), "status": status})
         return 200, {"status": "accepted", "tasks": tasks}
@@ -294,6 +301,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.headers.get("Authorization") != f"Token {TOKEN}":
             self._send(401, b'{"detail": "Invalid token."}')
         else:
+            if path.endswith("/tasks/"):
+                self.tasks.gate.wait()
             status, answer = self.tasks.answer(path, body)
             data = json.dumps(answer).encode()
             if fault == "truncated":

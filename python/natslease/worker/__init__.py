@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
+from ._ending import Abandoned
 from ._exit import ExitCode, exit_code
 from ._queues import QueueSource
 from ._slots import die_with_parent, run_slots
 from ._source import Source
 from ._task import Batch, Done, Failed, Outcome, Status, Task
-from ._worker import Abandoned, Worker
+from ._worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,6 +22,26 @@ _TICK = 0.25
 _PARENT_EVERY = 4  # ticks
 
 
+class Parent:
+    """The process that has started this one by multiprocessing, if one has."""
+
+    def __init__(self) -> None:
+        self._process = multiprocessing.parent_process()
+        #: Readable when it is gone; late, where siblings that were forked later hold its other end.
+        self.sentinel = None if self._process is None else self._process.sentinel
+        # With forkserver another process is the system's parent.
+        self._pid = os.getppid()
+        self._is_systems = self._process is not None and self._process.pid == self._pid
+
+    def is_alive(self) -> bool:
+        """True where there is none."""
+        if self._process is None:
+            return True
+        if self._is_systems and os.getppid() != self._pid:
+            return False
+        return self._process.is_alive()
+
+
 class Watch:
     """A thread of its own that is told of signals through a socket: the main thread may be in a
     call that does not return, and Python's own handlers wait for that.
@@ -44,16 +64,10 @@ class Watch:
         self._signalled = signalled
         self._orphaned = orphaned
         self._tick = tick
-        self._reading, self._writing = socket.socketpair()
-        self._reading.setblocking(False)
-        self._writing.setblocking(False)
         self._ended = False
         self._restore: list[tuple[int, Any]] = []
         self._old_fd = -1
-        parent = multiprocessing.parent_process()
-        self._sentinel = None if parent is None else parent.sentinel
-        # Not for forkserver, where another process is the parent.
-        self._parent = os.getppid() if parent is not None and parent.pid == os.getppid() else 0
+        self._parent = Parent()
         self._thread = threading.Thread(target=self._run, name="natslease-watch", daemon=True)
 
     def start(self, handler: Callable[[int, FrameType | None], Any] | None) -> None:
@@ -63,6 +77,9 @@ class Watch:
             handler: Python's handler of the signals, in the main thread; None: signals stay as they
                 are.
         """
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
         if handler is not None and threading.current_thread() is threading.main_thread():
             self._restore = [(number, signal.signal(number, handler)) for number in SIGNALS]
             self._old_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
@@ -71,6 +88,8 @@ class Watch:
 
     def wake(self) -> None:
         """Has ``tick`` called soon."""
+        if not self._thread.is_alive():
+            return
         with contextlib.suppress(OSError):
             self._writing.send(b"\0")
 
@@ -102,8 +121,9 @@ class Watch:
 
     def _run(self) -> None:
         awaited: list[Any] = [self._reading]
-        if self._sentinel is not None:
-            awaited.append(self._sentinel)
+        if self._parent.sentinel is not None:
+            awaited.append(self._parent.sentinel)
+        told = False
         ticks = 0
         while not self._ended:
             try:
@@ -111,13 +131,10 @@ class Watch:
             except (OSError, ValueError):
                 return  # closed
             ticks += 1
-            orphan = self._sentinel in ready
-            if self._parent and ticks % _PARENT_EVERY == 0:
-                orphan = orphan or os.getppid() != self._parent
+            looks = self._parent.sentinel in ready or ticks % _PARENT_EVERY == 0
             try:
-                if orphan:
-                    self._sentinel, self._parent = None, 0
-                    awaited = [self._reading]
+                if looks and not told and not self._parent.is_alive():
+                    told, awaited = True, [self._reading]
                     log.error("the process that started this worker is gone")
                     self._orphaned()
                 if self._reading in ready:

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
 from typing import Any
 
-from .._errors import ConfigError, Error, Superseded
+from .._errors import ConfigError, Error
 from ._backoff import Backoff
 from ._custody import Custody
-from ._exit import ExitCode, exit_now
+from ._ending import Abandoned, Ending
+from ._exit import ExitCode
 from ._source import Source, passes
 from ._task import Done, Failed, Outcome, Task, reason_of
-from ._watch import Watch
 
 log = logging.getLogger("natslease.worker")
 
-# What an end at once may take: giving back, and delivering what is finished.
-_AT_ONCE = 8.0
-# How long a handler may take to come out after it was interrupted.
-_COME_OUT = 2.0
 # How many failed tasks are remembered.
 _SUSPECTS = 10_000
-
-
-class Abandoned(BaseException):
-    """Raised in a handler whose tasks were given back. Not an Exception: it is to pass through."""
 
 
 class Worker:
     """Takes tasks from a source, has a handler work on them, and delivers the results.
 
-    A worker is in one of these states, in this order; it may skip some:
-
-        running     reserves and handles
-        draining    (SIGTERM, ``stop()``, fenced while idle, source empty) reserves no more; what
-                    the handler has is finished, and delivered, within ``grace``
-        abandoning  (second SIGTERM, grace over, fenced, hung, orphaned) what is not finished is
-                    given back at once, what is finished is delivered
-        ended       ``run`` returns its exit code, or, when the handler cannot be interrupted, the
-                    process ends with it
+    A worker runs until it is told to end, then drains, or gives back at once what it has; see
+    ``ExitCode`` for how it can end.
 
     Threads: the caller's reserves and handles. The poster delivers, the keeper extends leases and
     gives signs of life; the watch is told of signals, and ends what the caller's thread cannot.
@@ -104,36 +86,29 @@ class Worker:
         self._handler = handler
         self._batch_size = batch_size
         self._wait = wait
-        self._grace = grace
         self._heartbeat_timeout = heartbeat_timeout
         self._until_empty = until_empty
         self._backoff = Backoff(0.5, idle_backoff)
-        self._custody = Custody(source, lost=self._on_lost, max_hold=max_hold, retry_for=retry_for)
-        self._watch = Watch(
-            signalled=self._on_signal, orphaned=self._on_orphaned, tick=self._look_at_clocks
+        self._custody = Custody(
+            source,
+            lost=lambda error: self._ending.lose(error),
+            max_hold=max_hold,
+            retry_for=retry_for,
         )
-        self._lock = threading.RLock()
-        self._draining = threading.Event()
-        self._abandoned = threading.Event()  # set once all is given back
-        self._ended = threading.Event()
-        self._code: ExitCode | None = None  # why it ends early
-        self._lost: Error | None = None
+        self._ending = Ending(source.name, self._custody, grace, hung=self._why_hung, patience=wait)
+        self._draining = self._ending.draining
         self._suspects: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._signals = 0
-        self._deadline: float | None = None  # the grace's end, on the monotonic clock
-        self._handling = False
         self._beat = 0.0
-        self._interruptible = False  # whether run() is in the main thread
 
     # What others may call, from any thread, and from the handler.
 
     def stop(self) -> None:
         """Drains, like the first SIGTERM."""
-        self._drain("asked to stop")
+        self._ending.drain("asked to stop")
 
     def abandon(self) -> None:
         """Ends at once and gives back what is not finished, like the second SIGTERM."""
-        self._abandon(ExitCode.RELEASED, "asked to end at once")
+        self._ending.abandon(ExitCode.RELEASED, "asked to end at once")
 
     def heartbeat(self) -> None:
         """The handler's sign of life; each result it yields is one too."""
@@ -156,8 +131,7 @@ class Worker:
             BaseException: what is no ``Exception`` and came from the handler, after all else was
                 given back.
         """
-        self._interruptible = threading.current_thread() is threading.main_thread()
-        with self._watch.running(self._python_handler if self._interruptible else None):
+        with self._ending.watched():
             try:
                 self._custody.start()
                 if self._open():
@@ -167,7 +141,8 @@ class Worker:
             except Abandoned:
                 pass
             finally:
-                code = self._shut()
+                code = self._ending.finish()
+                self._source.close()
         return code
 
     def _open(self) -> bool:
@@ -205,7 +180,7 @@ class Worker:
         elif self._until_empty:
             # What has failed is offered again: only then it is asked for the last time.
             if not retrying:
-                self._drain("no task is left")
+                self._ending.drain("no task is left")
             elif not self._custody.await_retried(self._wait):
                 log.info("%s: %d failures are not delivered yet", self._source.name, retrying)
         elif time.monotonic() - began < self._wait / 2:
@@ -236,7 +211,7 @@ class Worker:
     def _pause(self, error: Error) -> None:
         """Waits after an error, or ends for one that does not pass."""
         if not passes(error):
-            self._on_lost(error)
+            self._ending.lose(error)
             return
         wait = self._backoff.next(error.retry_after)
         log.warning("%s: again in %.1f s: %s", self._source.name, wait, error)
@@ -248,14 +223,14 @@ class Worker:
         left = list(tasks)
         reason = ""
         self.heartbeat()
-        self._handling = True
+        self._ending.busy = True
         try:
             self._collect(self._handler(tasks), left)
         except Exception as error:
             log.exception("%s: the handler has raised", self._source.name)
             reason = reason_of(error)
         finally:
-            self._handling = False
+            self._ending.busy = False
         if left and (reason or not self._draining.is_set()):
             got = len(tasks) - len(left)
             reason = reason or f"the handler returned {got} results for {len(tasks)} tasks"
@@ -303,102 +278,8 @@ class Worker:
             self._suspect([task])
         return outcome
 
-    # The end.
-
-    def _shut(self) -> ExitCode:
-        if not self._draining.is_set():  # the handler raised what is no Exception
-            self._drain("the handler ends the worker")
-        if self._lost is not None:
-            self._abandon(_code_of(self._lost), str(self._lost))
-        if self._code is None:
-            deadline = self._deadline or time.monotonic() + self._grace
-            undelivered = self._custody.close(deadline)
-        else:
-            self._abandoned.wait(_AT_ONCE * 2)
-            undelivered = 0
-        with self._lock:
-            self._ended.set()
-            code = self._code
-        if code is None:
-            code = ExitCode.UNDELIVERED if undelivered else ExitCode.DONE
-        self._source.close()
-        log.info("%s: ended: %s", self._source.name, code.name.lower())
-        return code
-
-    def _drain(self, why: str) -> None:
-        with self._lock:
-            if self._draining.is_set():
-                return
-            self._deadline = time.monotonic() + self._grace
-            self._draining.set()
-        log.info("%s: drains: %s", self._source.name, why)
-
-    def _abandon(self, code: ExitCode, why: str) -> None:
-        """Gives everything back at once, then gets the main thread out of the handler."""
-        with self._lock:
-            if self._code is not None or self._ended.is_set():
-                return
-            self._code = code
-        self._drain(why)
-        log.warning("%s: ends at once: %s", self._source.name, why)
-        self._custody.close(time.monotonic() + _AT_ONCE)
-        self._abandoned.set()
-        if not self._interruptible or threading.current_thread() is threading.main_thread():
-            return
-        if self._handling:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-        if not self._ended.wait(_COME_OUT):
-            log.error("%s: the handler cannot be interrupted: exits", self._source.name)
-            exit_now(code)
-
-    def _python_handler(self, number: int, frame: FrameType | None) -> None:
-        """Runs in the main thread. What is to be done for a signal, the watch does."""
-        if self._handling and self._abandoned.is_set():
-            raise Abandoned
-
-    # What the watch, the poster and the keeper have to say.
-
-    def _on_signal(self, number: int) -> None:
-        if self._abandoned.is_set():
-            return  # our own, see _abandon
-        self._signals += 1
-        name = signal.Signals(number).name
-        if self._signals == 1:
-            self._drain(name)
-        else:
-            self._abandon(ExitCode.RELEASED, f"a second {name}")
-
-    def _on_orphaned(self) -> None:
-        self._abandon(ExitCode.ORPHANED, "the process that started it is gone")
-
-    def _on_lost(self, error: Error) -> None:
-        """The source is of no use any more. May be called by a thread that ends with the custody:
-        the watch does the rest."""
-        with self._lock:
-            if self._lost is None:
-                self._lost = error
-                log.error("%s: %s", self._source.name, error)
-        self._draining.set()
-        self._watch.wake()
-
-    def _look_at_clocks(self) -> None:
-        now = time.monotonic()
-        if self._lost is not None:
-            self._abandon(_code_of(self._lost), str(self._lost))
-        elif self._deadline is not None and now > self._deadline and self._handling:
-            self._abandon(ExitCode.RELEASED, f"its grace of {self._grace:g} s is over")
-        elif (
-            self._heartbeat_timeout is not None
-            and self._handling
-            and now - self._beat > self._heartbeat_timeout
-        ):
-            self._on_hung()
-
-    def _on_hung(self) -> None:
-        why = f"the handler gave no sign of life for {self._heartbeat_timeout:g} s"
-        self._custody.fail_handed(why)
-        self._abandon(ExitCode.HUNG, why)
-
-
-def _code_of(error: Error) -> ExitCode:
-    return ExitCode.FENCED if isinstance(error, Superseded) else ExitCode.REFUSED
+    def _why_hung(self) -> str:
+        limit = self._heartbeat_timeout
+        if limit is None or time.monotonic() - self._beat <= limit:
+            return ""
+        return f"the handler gave no sign of life for {limit:g} s"
