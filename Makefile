@@ -137,7 +137,7 @@ TORCH_PYTHON ?= /usr/bin/python3
 .PHONY: test-torch
 test-torch: build servers ## Run torch's DataLoader, with Debian's python3-torch or TORCH_PYTHON=...
 	@$(TORCH_PYTHON) -c 'import torch' || { echo "error: $(TORCH_PYTHON) has no torch: apt-get install python3-torch, or name another by TORCH_PYTHON=..." >&2; exit 1; }
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) TORCH_PYTHON=$(TORCH_PYTHON) $(PY) -m pytest tests/torch
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) TORCH_PYTHON=$(TORCH_PYTHON) $(PY) -m pytest tests/torch tests/worker/test_task_dataset.py
 
 .PHONY: test-pythons
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found

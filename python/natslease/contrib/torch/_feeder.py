@@ -126,24 +126,28 @@ class Feeder:
 
     def _pop(self, key: str) -> Task | None:
         with self._changed:
-            found = self._handed.pop(key, None)
-            if found is None:
-                log.warning("%s: no longer held: %s", self._source.name, key)
-                return None
+            task, _ = self._handed.pop(key, (None, None))
+            if task is None:
+                task = next((task for task in self._waiting if task.key == key), None)
+                if task is None:
+                    log.warning("%s: no longer held: %s", self._source.name, key)
+                    return None
+                self._waiting.remove(task)
             self._progress = time.monotonic()
             self._changed.notify_all()
-            return found[0]
+            return task
 
     def joined(self) -> None:
         """A subprocess will take."""
         with self._changed:
             self._takers += 1
 
-    def left(self, taker: object, *, killed: bool) -> None:
-        """A subprocess takes no more. If it was killed, what it had is for others."""
+    def left(self, taker: object, *, early: bool) -> None:
+        """A subprocess takes no more. If it left before the end, because it was killed or its
+        loader given up, what it had is for others: unless it turns out to be done."""
         with self._changed:
             self._takers -= 1
-            if not killed:
+            if not early:
                 return
             tasks = [task for task, ask in self._handed.values() if ask.taker == taker]
             if tasks:

@@ -68,4 +68,4 @@ class Server:
                     self._feeder.fail(message[1], message[2], True)
                 else:
                     said_bye = True
-        self._feeder.left(taker, killed=not said_bye)
+        self._feeder.left(taker, early=not said_bye)

@@ -15,7 +15,7 @@ from ...worker._watch import Parent
 
 #: ("take", iteration, (batch, subprocess), n) -> list of tasks, or None at the end
 #: ("failed", key, reason) -> nothing
-#: ("bye",) -> nothing; without it the subprocess was killed
+#: ("bye",) -> nothing, after the end; without it the subprocess was killed, or its loader given up
 TAKE, FAILED, BYE = "take", "failed", "bye"
 
 
@@ -49,6 +49,7 @@ class Taker:
         self._connection: Connection = Client(address, "AF_UNIX")
         self._iteration, self._number = position(times)
         self._parent = Parent()
+        self._ended = False
 
     def take(self, batch: int, n: int) -> list[Task] | None:
         """Waits for up to n tasks of a batch, by its number in this subprocess.
@@ -65,6 +66,7 @@ class Taker:
             tasks: list[Task] | None = self._connection.recv()
         except (EOFError, OSError):
             return None
+        self._ended = tasks is None
         return tasks
 
     def failed(self, task: Task, reason: str) -> None:
@@ -72,8 +74,9 @@ class Taker:
             self._connection.send((FAILED, task.key, reason))
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.send((BYE,))
+        if self._ended:
+            with contextlib.suppress(OSError):
+                self._connection.send((BYE,))
         self._connection.close()
 
 
