@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import natslease
-from natslease._showing import age, letter_row, number
+from natslease.show import age, letter_row, number
 
 from ._command import Command, Exit, confirm, connected, yes_option
 from ._output import Output

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 import natslease
-from natslease._showing import age, number, queue_rows, size
+from natslease.show import age, number, queue_rows, size
 
 from ._command import confirm, connected, yes_option
 from ._output import Column, Output, make_table

@@ -18,9 +18,10 @@ from . import _settings
 from ._clients import clients
 
 if TYPE_CHECKING:
-    from natslease import Lease, Queue
-    from natslease._lease import LeaseBase
-    from natslease._queue import QueueBase
+    from natslease import AsyncLease, AsyncQueue, Lease, Queue
+
+    AnyLease = Lease | AsyncLease
+    AnyQueue = Queue | AsyncQueue
 
 _SALT = "natslease.lease."
 _RAW = "$JS.ACK."
@@ -42,14 +43,12 @@ class LeaseRef:
     alias: str = _settings.DEFAULT_ALIAS
 
     @classmethod
-    def of(cls, lease: LeaseBase[Any], alias: str = _settings.DEFAULT_ALIAS) -> LeaseRef:
+    def of(cls, lease: AnyLease, alias: str = _settings.DEFAULT_ALIAS) -> LeaseRef:
         """That of a lease at hand."""
         return cls(lease.ack_subject, alias)
 
     @classmethod
-    def parse(
-        cls, raw: str, queue: QueueBase[Any], alias: str = _settings.DEFAULT_ALIAS
-    ) -> LeaseRef:
+    def parse(cls, raw: str, queue: AnyQueue, alias: str = _settings.DEFAULT_ALIAS) -> LeaseRef:
         """That of an ack subject from outside.
 
         Raises:
@@ -120,9 +119,7 @@ class LeaseRef:
         return parts[place if len(parts) == 9 else place + 2]
 
 
-def emit_lease(
-    lease: Lease | LeaseBase[Any] | LeaseRef, alias: str = _settings.DEFAULT_ALIAS
-) -> str:
+def emit_lease(lease: AnyLease | LeaseRef, alias: str = _settings.DEFAULT_ALIAS) -> str:
     """The string that HTTP clients get for a lease, as ``NATSLEASE_HTTP["EMIT_LEASES"]`` says:
     "signed" or "raw", which is the ack subject itself."""
     if isinstance(lease, LeaseRef):
@@ -134,7 +131,7 @@ def emit_lease(
 
 def accept_lease(
     text: str,
-    queue: QueueBase[Any] | None,
+    queue: AnyQueue | None,
     *,
     alias: str = _settings.DEFAULT_ALIAS,
     max_age: float | None = None,
@@ -176,7 +173,7 @@ def accept_lease(
     return ref
 
 
-def _check_queue(stream: str, consumer: str, queue: QueueBase[Any]) -> None:
+def _check_queue(stream: str, consumer: str, queue: AnyQueue) -> None:
     if (stream, consumer) != (queue.stream, queue.consumer):
         raise _invalid(f"it is not a lease of the queue {queue.stream}")
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandError
 
 import natslease
-from natslease._showing import age, letter_row, number
 from natslease.contrib.django import _settings
 from natslease.contrib.django._command import Column, QueueCommand
+from natslease.show import age, letter_row, number
 
 _COLUMNS: dict[str, Column] = {
     "id": ("TASK", str),

@@ -7,8 +7,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 import natslease
-from natslease._showing import age, number, queue_rows, size
 from natslease.contrib.django._command import Column, QueueCommand
+from natslease.show import age, number, queue_rows, size
 
 _COLUMNS: dict[str, Column] = {
     "stream": ("QUEUE", str),
