@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import footprint
 import machine
+import outages
 import sides
 from natslease.testing import Server
 from report import CROWD, PUBLISH, REFERENCE, Aim, Figure, Results, Series, show, write
@@ -191,6 +192,41 @@ class Bench:
         return times
 
 
+def of_outages(short: bool) -> list[Figure]:
+    """Measures outages, floods and many queues, each against a server of its own."""
+    progress("breaker and bounds")
+    hot_path = outages.hot_path_us(short)
+    progress("a flood")
+    seconds, many, rounds = (1.0, 50, 3) if short else (10.0, 500, 20)
+    with Server() as server:
+        pulls, answers = outages.flood(server, 64, seconds)
+        progress(f"reserve_any over {many} queues")
+        cold, warm, one = outages.any_of_many(server, many, rounds)
+    progress("a server that returns")
+    late = outages.return_of_the_server(1 if short else 10)
+    figures = [
+        Figure("breaker and bounds on the way of a call", hot_path, "us", 2.0),
+        Figure(
+            f"pulls of 64 threads that poll an empty queue for {seconds:.0f} s",
+            pulls,
+            "",
+            5 * seconds,
+            f"{answers:,} answers",
+        ),
+        Figure(f"reserve_any over {many} queues, the first time", cold, "ms", 10.0),
+        Figure("reserve_any afterwards, over reserve 64", warm / one, "x", 3.0),
+        Figure("first success after cool-down, worst", max(late), "ms", 100.0),
+    ]
+    if not short:
+        progress("a leader that is killed")
+        without, after = outages.leader_killed()
+        control = f"the servers took {without:.1f} s"
+        figures.append(
+            Figure("work after a killed leader's successor", after, "ms", 1000.0, control)
+        )
+    return figures
+
+
 def progress(text: str) -> None:
     """Says what is being done, where somebody looks."""
     if sys.stderr.isatty():
@@ -212,6 +248,7 @@ def main() -> None:
         bench = Bench(server.url, size, stack)
         bench.run()
         figures = bench.queues()
+    figures += of_outages(short)
     progress("circuit breaker")
     opened = Series([ns / 1e6 for ns in footprint.breaker_open(100 if short else 1_000)])
     figures += [
