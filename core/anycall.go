@@ -194,7 +194,7 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 // sync makes sure that what was published before has been heard, and finds out how slow the server is.
 func (c *anyCall) sync(ctx context.Context) error {
 	now := time.Now()
-	_, err := c.session.syncs.do(ctx)
+	_, err := c.session.syncs.do(ctx, c.session)
 	if err == nil {
 		c.synced = now
 	}

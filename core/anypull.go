@@ -149,7 +149,7 @@ func (c *anyCall) question(ctx context.Context, f *feed) {
 	f.mu.Unlock()
 	limited, cancel := context.WithTimeout(ctx, anyQuestionTime)
 	defer cancel()
-	a, err := f.answers.do(limited)
+	a, err := f.answers.do(limited, c.session)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	limit := f.facts.maxAckPending

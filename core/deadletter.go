@@ -58,7 +58,10 @@ func (l *DeadLetter) key() string {
 // copied to the dead-letter stream and then TERMed; a crash between the two leaves a task that is a letter twice, which
 // reading merges. What cannot be copied is NAKed all the same: the server's advisory tells of it.
 func (f *feed) bury(ctx context.Context, c *settleCall, s Settlement, todo []int) []int {
-	f.inquire(ctx)
+	if err := f.inquire(ctx); err != nil {
+		c.failAll(todo, asOperation(c.operation, err).unsent())
+		return nil
+	}
 	maxDeliver := f.known().maxDeliver
 	var nak, last []int
 	var copies []outgoing

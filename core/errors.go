@@ -138,6 +138,16 @@ func (e *Error) sent() *Error {
 	return &s
 }
 
+// maybeSent is e for a call that had sent something before.
+func (e *Error) maybeSent() *Error {
+	if e.Outcome != OutcomeNotSent {
+		return e
+	}
+	u := *e
+	u.Outcome = OutcomeUnknown
+	return &u
+}
+
 // interrupted is the error of a call whose pause between two tries was cut short: the caller's own cancellation, or
 // else what the tries had failed with.
 func interrupted(ctx context.Context, failed *Error) *Error {

@@ -301,23 +301,27 @@ func (f *feed) known() consumerFacts {
 }
 
 // inquire makes sure that the facts are known and fresh. Unknown ones are waited for; old ones are asked for anew
-// while the old serve on.
-func (f *feed) inquire(ctx context.Context) {
+// while the old serve on. Its error is that the session was lost meanwhile; whatever else goes wrong, the call goes on.
+func (f *feed) inquire(ctx context.Context) error {
 	facts := f.known()
 	if time.Since(facts.learned) < factsAge {
-		return
+		return nil
 	}
 	if !facts.learned.IsZero() {
 		f.answers.poke()
-		return
+		return nil
 	}
-	a, err := f.answers.do(ctx)
+	a, err := f.answers.do(ctx, nil)
 	if CodeOf(err) == CodeClientClosed { // the last tasks are being given back, on nobody else's behalf
 		a, err = f.ask(ctx)
 	}
 	if err != nil || a.failure != nil {
 		f.hub.log.Debug("consumer info failed", "stream", f.stream, "consumer", f.consumer, "error", err)
 	}
+	if CodeOf(err) != CodeConnectionLost {
+		err = nil
+	}
+	return err
 }
 
 // clock sets when leases run out, from their arrival and the consumer's actual ack_wait.

@@ -354,23 +354,6 @@ func (h *hub) spawn(timeout time.Duration, f func(ctx context.Context)) bool {
 	return true
 }
 
-// request sends a request to the JetStream API. "No responders" comes back as errNoResponders: what it means depends on
-// what was asked.
-func (h *hub) request(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
-	s, err := h.session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.request(ctx, subject, data)
-	if err != nil {
-		return nil, err
-	}
-	if isNoResponders(m) {
-		return nil, errNoResponders
-	}
-	return m, nil
-}
-
 // overdue is the error of a call whose context ended while it waited for what another goroutine does on the session.
 func (h *hub) overdue(ctx context.Context) *Error {
 	h.mu.Lock()

@@ -87,12 +87,12 @@ const (
 const questionPatience = 250 * time.Millisecond
 
 // soon asks on behalf of a call that goes on trying when there is no answer yet: who answers questions may be the last to
-// have a leader again. Its error is a refusal, or the end of the call's time.
+// have a leader again. Its error is a refusal, or the end of the session or of the call's time.
 func soon(ctx context.Context, attempt int, ask func(ctx context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, questionPatience<<min(attempt, 6))
 	defer cancel()
 	err := ask(limited)
-	if err != nil && ctx.Err() == nil && asOperation("", err).Outcome != OutcomeRejected {
+	if err != nil && ctx.Err() == nil && asOperation("", err).Outcome != OutcomeRejected && CodeOf(err) != CodeConnectionLost {
 		return nil
 	}
 	return err
@@ -110,25 +110,33 @@ func repeatable(subject string) bool {
 }
 
 // try makes one try of api, which waits so long for an answer if it may be repeated.
-func (h *hub) try(ctx context.Context, subject string, data []byte, silence time.Duration) (*nats.Msg, error) {
+func (s *session) try(ctx context.Context, subject string, data []byte, silence time.Duration) (*nats.Msg, error) {
 	if !repeatable(subject) {
-		return h.request(ctx, h.cfg.apiPrefix()+subject, data)
-	}
-	if _, err := h.session(ctx); err != nil { // for which a try has no time of its own
-		return nil, err
+		return s.ask(ctx, subject, data)
 	}
 	limited, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	m, err := h.request(limited, h.cfg.apiPrefix()+subject, data)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+	m, err := s.ask(limited, subject, data)
+	if CodeOf(err) == CodeDeadline && ctx.Err() == nil {
 		return nil, errSilence
+	}
+	return m, err
+}
+
+// ask sends one request to the JetStream API. "No responders" comes back as errNoResponders: what it means depends on
+// what was asked.
+func (s *session) ask(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	m, err := s.request(ctx, s.hub.cfg.apiPrefix()+subject, data)
+	if err == nil && isNoResponders(m) {
+		return nil, errNoResponders
 	}
 	return m, err
 }
 
 var errSilence = errors.New("there was no answer")
 
-// api asks the JetStream API and decodes its answer. While there is no leader it asks again inside the deadline.
+// api asks the JetStream API and decodes its answer. While there is no leader it asks again inside the deadline, on the
+// same session: a call fails with that.
 // The second result is the server's own refusal, if that is what came.
 func (h *hub) api(ctx context.Context, subject string, request, answer any) (*apiError, error) {
 	data := []byte{}
@@ -138,23 +146,29 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 			return nil, newError(CodeConfig, OutcomeRejected, "%s", err)
 		}
 	}
+	s, err := h.session(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var wait backoff
 	silence, began := firstSilence, time.Now()
 	for {
-		m, err := h.try(ctx, subject, data, silence)
+		m, err := s.try(ctx, subject, data, silence)
 		switch {
 		case err == errSilence:
 			silence = min(2*silence, lastSilence)
 			continue
 		case err == errNoResponders:
-			if err := h.whyNobodyAnswers(ctx); err != nil {
+			if err := s.whyNobodyAnswers(ctx); err != nil {
 				return nil, err
 			}
-		case CodeOf(err) == CodeDeadline && silence > firstSilence && h.heardSince(began):
+		case CodeOf(err) == CodeDeadline && silence > firstSilence && s.flight.lastByte().After(began):
 			e := newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but JetStream did not answer until the deadline: "+
 				"it has no leader at the moment, or is too busy")
 			e.history = inOperation("", err, OutcomeUnknown).(*Error).history
 			return nil, e
+		case err != nil && silence > firstSilence && CodeOf(err) == CodeConnectionLost:
+			return nil, asOperation("", err).maybeSent()
 		case err != nil:
 			return nil, err
 		default:
@@ -183,17 +197,11 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 	}
 }
 
-// heardSince tells whether the server has sent anything since then, on the session that is in use.
-func (h *hub) heardSince(t time.Time) bool {
-	s := h.current.Load()
-	return s != nil && s.flight.lastByte().After(t)
-}
-
 // whyNobodyAnswers tells a JetStream that is switched off, which is an error at once, from one that has no leader at
 // the moment (nil). Right after a server start its subscriptions may be seconds behind, so "off" is asked twice.
-func (h *hub) whyNobodyAnswers(ctx context.Context) error {
+func (s *session) whyNobodyAnswers(ctx context.Context) error {
 	for range 2 {
-		m, err := h.request(ctx, h.cfg.apiPrefix()+"INFO", nil)
+		m, err := s.ask(ctx, "INFO", nil)
 		if err == nil {
 			var failure struct {
 				Error *apiError `json:"error"`

@@ -54,7 +54,7 @@ func (f *feed) recall(ctx context.Context, s *session) (known bool, err error) {
 	if !known {
 		return false, nil
 	}
-	if _, err := s.syncs.do(ctx); err != nil {
+	if _, err := s.syncs.do(ctx, s); err != nil {
 		return false, err
 	}
 	f.mu.Lock()
@@ -85,7 +85,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 	f.mu.Lock()
 	news, sensing := f.pace.news, f.sensing(r.session)
 	f.mu.Unlock()
-	a, err := f.vacancy.do(ctx)
+	a, err := f.vacancy.do(ctx, r.session)
 	if CodeOf(err) == CodePermissionDenied {
 		f.mu.Lock()
 		defer f.mu.Unlock()

@@ -13,7 +13,10 @@ import (
 // as it is; while deliveries remain it is NAKed; on the last one, where a NAK would make it dead, it is published anew
 // and the old message acked. It returns the indices that are left to NAK.
 func (f *feed) release(ctx context.Context, c *settleCall, todo []int) []int {
-	f.inquire(ctx)
+	if err := f.inquire(ctx); err != nil {
+		c.failAll(todo, asOperation(c.operation, err).unsent())
+		return nil
+	}
 	facts := f.known()
 	var nak, last []int
 	for _, i := range todo {

@@ -83,7 +83,7 @@ func (q *Queue) Reserve(ctx context.Context, n int, wait time.Duration) ([]*Leas
 	}
 	leases, err := q.feed.reserve(ctx, n, wait)
 	if len(leases) > 0 {
-		q.feed.inquire(ctx)
+		_ = q.feed.inquire(ctx) // the leases are there
 		q.own(leases)
 	}
 	if conclude != nil {
@@ -233,7 +233,7 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 			return failure
 		case status != nil:
 			last = *status
-			if err := f.refused(last); err != nil {
+			if err := f.refused(r.session, last); err != nil {
 				return err
 			}
 		case over:
@@ -299,12 +299,12 @@ func (f *feed) lags(r *reservation) time.Duration {
 
 // refused tells what the server's refusal of a pull means for the calls that wait; nil means that it is sent again. Where
 // the queue may be gone the consumer is asked about, and those who wait are told when it says so.
-func (f *feed) refused(status pullStatus) error {
+func (f *feed) refused(s *session, status pullStatus) error {
 	switch {
 	case status.says("Exceeded MaxWaiting"):
 		return nil
 	case status.leaderless():
-		f.question()
+		f.question(s)
 		return nil
 	}
 	return refusedPull(status)
@@ -312,7 +312,7 @@ func (f *feed) refused(status pullStatus) error {
 
 // question finds out whether the consumer exists, for the calls that wait now, while pulls go on: a queue that has a
 // leader again may give tasks before the question is answered.
-func (f *feed) question() {
+func (f *feed) question(s *session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.questioned {
@@ -320,7 +320,7 @@ func (f *feed) question() {
 	}
 	waiting := slices.Clone(f.waiters)
 	f.questioned = f.hub.spawn(f.hub.cfg.Timeout, func(ctx context.Context) {
-		err := f.exists(ctx)
+		err := f.exists(ctx, s)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.questioned = false
@@ -364,8 +364,8 @@ func (p pullStatus) outOfTime() *Error {
 }
 
 // exists returns nil when the queue's consumer is there, or cannot be asked about: silence is never "gone".
-func (f *feed) exists(ctx context.Context) error {
-	a, err := f.answers.do(ctx)
+func (f *feed) exists(ctx context.Context, on *session) error {
+	a, err := f.answers.do(ctx, on)
 	switch {
 	case CodeOf(err) == CodePermissionDenied:
 		return nil

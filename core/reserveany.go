@@ -86,7 +86,7 @@ func (c *anyCall) own(ctx context.Context) {
 	for _, q := range c.queues {
 		if len(q.got) > 0 && q.feed.known().learned.IsZero() {
 			asking.Go(func() error {
-				q.feed.inquire(ctx)
+				_ = q.feed.inquire(ctx) // the leases are there
 				return nil
 			})
 		}

@@ -25,18 +25,28 @@ type round[T any] struct {
 	done  chan struct{}
 	value T
 	err   error
-	cut   bool // its own time ran out, which says nothing about a caller's
+	on    *session // the newest that a call in it is bound to
+	free  bool     // there is a call in it that is bound to none
+	cut   bool     // its own time ran out, which says nothing about a caller's
 }
 
-// do returns the result of a run that begins after the call.
-func (r *rounds[T]) do(ctx context.Context) (T, error) {
+// do returns the result of a run that begins after the call. A call that is bound to a session ends with it, and has no run
+// made that would open another.
+func (r *rounds[T]) do(ctx context.Context, on *session) (T, error) {
+	var ended <-chan struct{}
+	if on != nil {
+		ended = on.ended
+	}
 	for {
-		mine := r.join()
+		mine := r.join(on)
 		select {
 		case <-mine.done:
 			if !mine.cut {
 				return mine.value, mine.err
 			}
+		case <-ended:
+			var zero T
+			return zero, on.cause
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
@@ -52,17 +62,23 @@ func (r *rounds[T]) poke() {
 	busy := r.busy
 	r.mu.Unlock()
 	if !busy {
-		r.join()
+		r.join(nil)
 	}
 }
 
-func (r *rounds[T]) join() *round[T] {
+func (r *rounds[T]) join(on *session) *round[T] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next == nil {
 		r.next = &round[T]{done: make(chan struct{})}
 	}
 	mine := r.next
+	switch {
+	case on == nil:
+		mine.free = true
+	case mine.on == nil || mine.on.generation < on.generation:
+		mine.on = on
+	}
 	if !r.busy {
 		r.start()
 	}
@@ -89,7 +105,11 @@ func (r *rounds[T]) work(ctx context.Context) {
 	r.next = nil
 	r.mu.Unlock()
 	r.began = time.Now() // of this goroutine until the next is started
-	mine.value, mine.err = r.run(ctx)
+	if mine.free || mine.on.alive() {
+		mine.value, mine.err = r.run(ctx)
+	} else {
+		mine.err = mine.on.lostBefore()
+	}
 	mine.cut = errors.Is(mine.err, context.DeadlineExceeded) || errors.Is(mine.err, context.Canceled)
 	close(mine.done)
 	r.mu.Lock()

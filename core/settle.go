@@ -193,28 +193,28 @@ func (f *feed) conclude(c *settleCall, s Settlement) {
 	}
 }
 
-// confirm sends one request for each index and collects the answers under the call's one deadline. Where nobody
-// listens, the server is asked why: "gone" is said only when it says so, else the request is repeated.
+// confirm sends one request for each index and collects the answers under the call's one deadline, on one session. Where
+// nobody listens, the server is asked why: "gone" is said only when it says so, else the request is repeated.
 func (f *feed) confirm(ctx context.Context, c *settleCall, todo []int) {
 	var wait backoff
+	s, err := f.hub.session(ctx)
+	if err != nil {
+		c.failAll(todo, err)
+		return
+	}
 	for attempt := 0; len(todo) > 0; attempt++ {
-		s, err := f.hub.session(ctx)
-		if err != nil {
-			c.failAll(todo, err)
-			return
-		}
 		if !f.send(ctx, s, c, todo) {
 			return
 		}
 		todo = c.takeUnheard()
 		if silent := c.takeSilent(); len(silent) > 0 {
-			todo = append(todo, silent...)
+			todo, c.repeated = append(todo, silent...), true
 			continue
 		}
 		if len(todo) == 0 {
 			return
 		}
-		if err := soon(ctx, attempt, f.exists); err != nil {
+		if err := soon(ctx, attempt, func(ctx context.Context) error { return f.exists(ctx, s) }); err != nil {
 			switch {
 			case CodeOf(err) == CodeQueueNotFound:
 				for _, i := range todo {
@@ -240,7 +240,11 @@ func noLeader() *Error { return outOfTime("the queue had no leader until the dea
 func (f *feed) send(ctx context.Context, s *session, c *settleCall, todo []int) bool {
 	id, err := s.register(c)
 	if err != nil {
-		c.failAll(todo, err)
+		e := asOperation(c.operation, err)
+		if c.repeated {
+			e = e.maybeSent()
+		}
+		c.failAll(todo, e)
 		return false
 	}
 	defer s.unregister(id)
@@ -288,6 +292,7 @@ type settleCall struct {
 	sent      time.Time
 	// repeatable: sending it twice does no more than once. A second NAK would take the task from its next holder.
 	repeatable bool
+	repeated   bool
 
 	mu       sync.Mutex
 	results  []SettleResult

@@ -36,7 +36,7 @@ func StartProcessCluster(t testing.TB, version Version, n int) Cluster {
 // is never told of one: it is started again.
 func (c Cluster) AwaitLeader(t testing.TB) {
 	t.Helper()
-	restarted := time.Now()
+	restarted, restarts := time.Now(), 0
 	for deadline := time.Now().Add(3 * startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var lost []*Process
 		for _, p := range c {
@@ -62,8 +62,8 @@ func (c Cluster) AwaitLeader(t testing.TB) {
 			return
 		}
 		if time.Since(restarted) > startTimeout/2 {
-			lost[len(lost)-1].Restart()
-			restarted = time.Now()
+			lost[restarts%len(lost)].Restart() // who is at fault cannot be seen
+			restarted, restarts = time.Now(), restarts+1
 		}
 	}
 	for _, p := range c {
