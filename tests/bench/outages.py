@@ -85,7 +85,7 @@ def flood(server: Server, threads: int, seconds: float) -> tuple[int, int]:
 
 
 def any_of_many(server: Server, count: int, rounds: int) -> tuple[float, float, float]:
-    """Many queues of which three have tasks: ms of the first call, ms of others, ms of a reserve."""
+    """Many queues, three with tasks: ms of the first call, of others, and of a reserve."""
     names = [f"any_{number}" for number in range(count)]
     batch = 64
     with natslease.Client(server.url, name="bench maker", timeout=PATIENCE) as maker:
@@ -115,7 +115,7 @@ def _timed(call: Callable[[], natslease.LeaseBatch]) -> float:
 
 
 def return_of_the_server(times: int) -> list[float]:
-    """Milliseconds from a server's return to the first success, less the cool-down that was left."""
+    """Milliseconds from a server's return to the first success, less the cool-down left."""
     late = []
     with (
         Server() as server,
@@ -159,17 +159,21 @@ def leader_killed() -> tuple[float, float]:
             over = threading.Event()
             resumed: list[float] = []
 
+            def reserves() -> bool:
+                try:
+                    queue.reserve(1, wait=0.1)
+                except (natslease.Unavailable, natslease.DeadlineExceeded):
+                    return False
+                return True
+
             def work() -> None:
                 failed = False
                 while not over.is_set():
-                    try:
-                        queue.reserve(1, wait=0.1)
-                    except (natslease.Unavailable, natslease.DeadlineExceeded):
+                    if not reserves():
                         failed = True
-                    else:
-                        if failed:
-                            resumed.append(time.monotonic())
-                            return
+                    elif failed:
+                        resumed.append(time.monotonic())
+                        return
 
             workers = [threading.Thread(target=work) for _ in range(4)]
             for worker in workers:
