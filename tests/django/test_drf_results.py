@@ -114,6 +114,15 @@ def test_bodies_that_make_no_sense(client: Client, images: natslease.Queue, body
     assert InboxEntry.objects.count() == 0
 
 
+def test_more_results_than_there_may_be(
+    client: Client, site: Any, images: natslease.Queue, posted: list[dict[str, str]]
+) -> None:
+    site.NATSLEASE_HTTP = {"MAX_RESULTS": 2}
+    assert post(client, {"results": posted}).status_code == 400
+    assert Result.objects.count() == 0
+    assert [a["status"] for a in results(client, *posted[:2])] == ["queued", "queued"]
+
+
 def test_no_results(client: Client, images: natslease.Queue) -> None:
     assert results(client) == []
 

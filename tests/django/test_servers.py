@@ -144,19 +144,21 @@ def test_half_of_the_threads_may_wait(served: tuple[Site, natslease.Queue]) -> N
     site, _ = served
     answers: list[Answer] = []
     waiting = threading.Thread(
-        target=lambda: answers.extend(at_once(THREADS, lambda: site.get(f"{TASKS}?wait=2")))
+        target=lambda: answers.extend(at_once(THREADS, lambda: site.get(f"{TASKS}?wait=4")))
     )
     waiting.start()
     time.sleep(1)
-    assert site.get("/unrelated/").seconds < 0.5
+    unrelated = site.get("/unrelated/")
+    assert not answers  # which come all together
     waiting.join()
+    assert unrelated.status == 200
     refused = [answer for answer in answers if answer.status == 503]
     assert len(refused) == THREADS // 2
     assert len([answer for answer in answers if answer.status == 200]) == THREADS // 2
     for answer in refused:
         assert answer.json["code"] == "busy"
         assert answer.headers["Retry-After"] == "1"
-        assert answer.seconds < 1
+        assert answer.seconds < 3  # it has not waited
 
 
 def test_tasks_for_who_has_hung_up_are_there_for_others(
@@ -207,7 +209,7 @@ def test_an_outage_is_answered_503_and_the_rest_of_the_site_does_not_notice(
     assert {answer.status for answer in unrelated} == {200}
     assert {answer.status for answer in polled} == {503}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in polled)
-    assert max(answer.seconds for answer in polled) < NATS_TIMEOUT + 0.5 + 1
+    assert max(answer.seconds for answer in polled) < NATS_TIMEOUT + 0.5 + 2
     while_open = sorted(a.seconds for a in polled[before:] if a.json["code"] == "circuit_open")
     assert while_open[len(while_open) // 2] < 0.1
 

@@ -30,6 +30,7 @@ HTTP_DEFAULTS: dict[str, Any] = {
     "ACCEPT_LEASES": ("signed",),
     "EMIT_LEASES": "signed",
     "MAX_BATCH": 1000,
+    "MAX_RESULTS": 10_000,
     "MAX_WAIT": 5.0,
     "MAX_WAITING": None,
     "REQUEST_TIMEOUT": 30.0,

@@ -90,7 +90,7 @@ def _check_http() -> Iterator[CheckMessage]:
             f"{', '.join(_settings.HTTP_DEFAULTS)}",
             id="natslease.E005",
         )
-    for name in ("MAX_BATCH", "MAX_WAITING", "THREADS"):
+    for name in ("MAX_BATCH", "MAX_RESULTS", "MAX_WAITING", "THREADS"):
         value = _settings.http(name)
         if value is not None and not (type(value) is int and value > 0):
             yield checks.Error(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from natslease.contrib.django import LeaseRef
+from natslease.contrib.django._settings import http
 from natslease.contrib.django.inbox import applied
 
 from ._views import QueueViewMixin
@@ -57,10 +58,11 @@ class SettleMixin(QueueViewMixin):
             ``error`` tells why.
 
         Raises:
-            ValidationError: items is no list.
+            ValidationError: items is no list, or has more than ``NATSLEASE_HTTP["MAX_RESULTS"]``.
         """
-        if not isinstance(items, list):
-            raise ValidationError("The results must be a list.")
+        most = http("MAX_RESULTS")
+        if not isinstance(items, list) or len(items) > most:
+            raise ValidationError(f"The results must be a list of at most {most}.")
         context = {**self.get_serializer_context(), "queue": queue}
         answers: list[dict[str, Any]] = []
         valid: list[tuple[dict[str, Any], LeaseRef, dict[str, Any]]] = []
