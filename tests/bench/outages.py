@@ -106,7 +106,7 @@ def any_of_many(server: Server, count: int, rounds: int) -> tuple[float, float, 
     return cold, statistics.median(warm), statistics.median(one)
 
 
-def _timed(call: Callable[[], natslease.LeaseBatch]) -> float:
+def _timed(call: Callable[[], natslease.LeaseBatch[natslease.Lease]]) -> float:
     began = time.perf_counter()
     batch = call()
     took = time.perf_counter() - began
