@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -71,7 +72,7 @@ func (q *Queue) readDeadLetters(ctx context.Context, limit int) ([]DeadLetter, e
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(letters, func(a, b DeadLetter) int { return a.Died.Compare(b.Died) })
+	sort.SliceStable(letters, func(i, j int) bool { return letters[i].Died.Before(letters[j].Died) })
 	return letters, nil
 }
 

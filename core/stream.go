@@ -307,7 +307,11 @@ func (s *Stream) readFrom(ctx context.Context, subject string, seq uint64) ([]*E
 		})
 	}
 	err := reading.Wait()
-	return slices.Concat(parts[:]...), err
+	var all []*Entry
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all, err
 }
 
 // call gives a call its deadline, its place among the calls in flight, and its name.

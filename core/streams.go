@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"path"
 	"slices"
-	"strings"
+	"sort"
 	"sync"
 	"time"
 
@@ -136,8 +136,7 @@ func (h *hub) streams(ctx context.Context, filter StreamFilter) (StreamList, err
 		return StreamList{}, err
 	}
 	// A stream that is made or deleted between two pages moves the others: one may have come twice.
-	slices.SortFunc(list.Streams, func(a, b StreamInfo) int { return strings.Compare(a.Name, b.Name) })
-	list.Streams = slices.CompactFunc(list.Streams, func(a, b StreamInfo) bool { return a.Name == b.Name })
+	list.Streams = sortedOnce(list.Streams, func(s *StreamInfo) string { return s.Name })
 	slices.Sort(list.Missing)
 	list.Missing = slices.Compact(list.Missing)
 	if filter.Consumers {
@@ -185,8 +184,20 @@ func (h *hub) consumers(ctx context.Context, stream string) ([]ConsumerInfo, err
 		}
 		return nil
 	})
-	slices.SortFunc(consumers, func(a, b ConsumerInfo) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(consumers, func(a, b ConsumerInfo) bool { return a.Name == b.Name }), err
+	return sortedOnce(consumers, func(c *ConsumerInfo) string { return c.Name }), err
+}
+
+// sortedOnce sorts items by name, and leaves out what is there twice. It uses sort.Slice, which is compiled once for all
+// types: the extension must stay small.
+func sortedOnce[T any](items []T, name func(*T) string) []T {
+	sort.Slice(items, func(i, j int) bool { return name(&items[i]) < name(&items[j]) })
+	kept := items[:0]
+	for i := range items {
+		if len(kept) == 0 || name(&items[i]) != name(&kept[len(kept)-1]) {
+			kept = append(kept, items[i])
+		}
+	}
+	return kept
 }
 
 // listPage is one page of a listing, of streams or of consumers.

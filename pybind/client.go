@@ -178,7 +178,7 @@ func Stats(client int64) (answer []byte) {
 }
 
 // pythonNames puts the options' Python names into an error that names them as the fields of natslease.Config,
-// natslease.QueueConfig or natslease.StreamFilter.
+// natslease.QueueConfig, natslease.StreamFilter or fleet.Config.
 func pythonNames(err error) error {
 	var e *natslease.Error
 	if !errors.As(err, &e) || e.Code != natslease.CodeConfig {
@@ -223,7 +223,7 @@ func inPython(text string) string {
 // fieldNames has the Python name of each field, which is its name in JSON.
 var fieldNames = sync.OnceValue(func() map[string]string {
 	names := make(map[string]string)
-	for _, t := range []reflect.Type{reflect.TypeFor[options](), reflect.TypeFor[queueOptions](), reflect.TypeFor[streamFilter]()} {
+	for _, t := range []reflect.Type{reflect.TypeFor[options](), reflect.TypeFor[queueOptions](), reflect.TypeFor[streamFilter](), reflect.TypeFor[fleetOptions]()} {
 		for i := range t.NumField() {
 			name, python := t.Field(i).Name, t.Field(i).Tag.Get("json")
 			names[name] = python

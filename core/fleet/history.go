@@ -1,9 +1,8 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
-	"slices"
+	"sort"
 	"time"
 
 	natslease "github.com/RolnickLab/natslease/core"
@@ -159,7 +158,7 @@ func (f *Fleet) Histories(ctx context.Context, stream string, limit int) ([]*His
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(h.all, func(a, b *History) int { return cmp.Compare(a.Seq, b.Seq) })
+	sort.SliceStable(h.all, func(i, j int) bool { return h.all[i].Seq < h.all[j].Seq })
 	if limit > 0 && len(h.all) > limit {
 		h.all = h.all[len(h.all)-limit:]
 	}
@@ -269,8 +268,15 @@ func (f *Fleet) Holders(ctx context.Context, stream string) ([]Holder, error) {
 	for _, h := range found {
 		holders = append(holders, *h)
 	}
-	slices.SortFunc(holders, func(a, b Holder) int {
-		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Worker.String(), b.Worker.String()), cmp.Compare(a.Epoch, b.Epoch))
+	sort.Slice(holders, func(i, j int) bool {
+		a, b := &holders[i], &holders[j]
+		switch {
+		case !a.Last.Equal(b.Last):
+			return a.Last.After(b.Last)
+		case a.Worker != b.Worker:
+			return a.Worker.less(b.Worker)
+		}
+		return a.Epoch < b.Epoch
 	})
 	return holders, nil
 }

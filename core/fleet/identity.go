@@ -21,6 +21,17 @@ type Identity struct {
 // String is "service@host/slot".
 func (i Identity) String() string { return i.Service + "@" + i.Host + "/" + i.Slot }
 
+// less orders identities by service, host and slot.
+func (i Identity) less(other Identity) bool {
+	switch {
+	case i.Service != other.Service:
+		return i.Service < other.Service
+	case i.Host != other.Host:
+		return i.Host < other.Host
+	}
+	return i.Slot < other.Slot
+}
+
 const maxPart = 200
 
 func (i Identity) check() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"time"
 
 	natslease "github.com/RolnickLab/natslease/core"
@@ -53,7 +54,7 @@ func (f *Fleet) Sweep(ctx context.Context, s Sweep) (SweepReport, error) {
 		return SweepReport{}, err
 	}
 	orphans := slices.DeleteFunc(list.Streams, func(info natslease.StreamInfo) bool { return !f.isOrphan(&s, &info) })
-	slices.SortStableFunc(orphans, func(a, b natslease.StreamInfo) int { return a.Created.Compare(b.Created) })
+	sort.SliceStable(orphans, func(i, j int) bool { return orphans[i].Created.Before(orphans[j].Created) })
 	report := SweepReport{Orphans: orphans, More: len(orphans) > s.Limit}
 	if report.More {
 		report.Orphans = orphans[:s.Limit]

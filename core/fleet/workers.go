@@ -1,9 +1,8 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
-	"slices"
+	"sort"
 	"time"
 
 	natslease "github.com/RolnickLab/natslease/core"
@@ -124,9 +123,7 @@ func (f *Fleet) Workers(ctx context.Context) ([]Worker, error) {
 			clear(w.Holding)
 		}
 	}
-	slices.SortFunc(workers, func(a, b Worker) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Slot, b.Slot))
-	})
+	sort.Slice(workers, func(i, j int) bool { return workers[i].less(workers[j].Identity) })
 	return workers, nil
 }
 

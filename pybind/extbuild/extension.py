@@ -22,22 +22,41 @@ FILENAME = "_natslease.abi3.so"
 _GOPY_NAME = "natslease"
 _PACKAGE = "github.com/RolnickLab/natslease/pybind"
 _TOOLS = ("github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports")
-# Packages that no call waits for are made small, not fast: nothing is inlined.
+# Packages that calls spend no time in, as calls wait for the network, are made small, not fast: nothing is inlined. What
+# moves bytes (the runtime, nats.go, sync, bytes, strings) is not among them.
 _COLD = (
+    "bufio",
     "compress/...",
     "crypto/...",
     "encoding/...",
     "fmt",
+    "github.com/RolnickLab/natslease/...",
     "github.com/klauspost/...",
     "github.com/nats-io/jwt/...",
     "github.com/nats-io/nkeys",
+    "github.com/sony/...",
     "golang.org/x/crypto/...",
+    "hash/...",
+    "internal/godebug",
+    "internal/reflectlite",
+    "internal/strconv",
     "log/...",
     "math/big",
+    "mime",
     "mime/...",
+    "net",
     "net/http/...",
+    "net/netip",
+    "net/textproto",
+    "net/url",
+    "os",
+    "path/...",
     "reflect",
     "regexp/...",
+    "sort",
+    "strconv",
+    "text/...",
+    "time",
     "vendor/...",
 )
 # The leading underscore keeps generated packages out of the pattern ./...
@@ -147,7 +166,7 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
             # The build id would differ from folder to folder; without it the same sources make the
             # same bytes.
-            "-ldflags=-s -w -buildid= -funcalign=16 -extldflags=-Wl,--strip-all",
+            "-ldflags=-s -w -buildid= -funcalign=8 -extldflags=-Wl,--strip-all",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],

@@ -41,6 +41,7 @@ class Native:
 
     __slots__ = (
         "account",
+        "ask_fleet",
         "await_detached",
         "cancel",
         "close_client",
@@ -51,26 +52,33 @@ class Native:
         "discard",
         "ensure",
         "forget_client",
+        "forget_fleet",
+        "forget_member",
         "forget_queue",
         "fork_begin",
         "fork_end",
         "generation",
         "give_back",
         "info",
+        "join_fleet",
         "keep",
         "kept",
+        "leave_fleet",
         "logs",
+        "member_superseded",
         "notifier_close",
         "notifier_open",
         "notifier_take",
         "numbers",
         "open",
+        "open_fleet",
         "open_queue",
         "parse_ack_subject",
         "pid",
         "ping",
         "publish",
         "purge",
+        "record_fleet",
         "release",
         "requeue",
         "reserve",
@@ -81,6 +89,7 @@ class Native:
         "taken",
         "tickets",
         "unkeep",
+        "update_member",
         "wait",
     )
 
@@ -91,6 +100,7 @@ class Native:
         # the call that makes them is interrupted.
         self.numbers = count(1)
         self.account: Export = module.pybind_Account
+        self.ask_fleet: Export = module.pybind_AskFleet
         self.await_detached: Count = module.pybind_AwaitDetached
         self.cancel: Count = module.pybind_Cancel
         self.close_client: Export = module.pybind_CloseClient
@@ -101,23 +111,30 @@ class Native:
         self.discard: Export = module.pybind_Discard
         self.ensure: Export = module.pybind_Ensure
         self.forget_client: Count = module.pybind_ForgetClient
+        self.forget_fleet: Count = module.pybind_ForgetFleet
+        self.forget_member: Count = module.pybind_ForgetMember
         self.forget_queue: Count = module.pybind_ForgetQueue
         self.fork_begin: Export = module.pybind_ForkBegin
         self.fork_end: Count = module.pybind_ForkEnd
         self.give_back: Count = module.pybind_GiveBack
         self.info: Export = module.pybind_Info
+        self.join_fleet: Export = module.pybind_JoinFleet
         self.keep: Export = module.pybind_Keep
         self.kept: Export = module.pybind_Kept
+        self.leave_fleet: Export = module.pybind_LeaveFleet
         self.logs: Export = module.pybind_Logs
+        self.member_superseded: Export = module.pybind_MemberSuperseded
         self.notifier_close: Export = module.pybind_NotifierClose
         self.notifier_open: Export = module.pybind_NotifierOpen
         self.notifier_take: Export = module.pybind_NotifierTake
         self.open: Export = module.pybind_Open
+        self.open_fleet: Export = module.pybind_OpenFleet
         self.open_queue: Export = module.pybind_OpenQueue
         self.parse_ack_subject: Export = module.pybind_ParseAckSubject
         self.ping: Export = module.pybind_Ping
         self.publish: Export = module.pybind_Publish
         self.purge: Export = module.pybind_Purge
+        self.record_fleet: Export = module.pybind_RecordFleet
         self.release: Export = module.pybind_Release
         self.requeue: Export = module.pybind_Requeue
         self.reserve: Export = module.pybind_Reserve
@@ -128,6 +145,7 @@ class Native:
         self.taken: Count = module.pybind_Taken
         self.tickets: Count = module.pybind_Tickets
         self.unkeep: Export = module.pybind_Unkeep
+        self.update_member: Export = module.pybind_UpdateMember
         self.wait: Export = module.pybind_Wait
 
     def is_usable(self, getpid: Callable[[], int] = os.getpid) -> bool:

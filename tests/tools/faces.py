@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import natslease
+from natslease import fleet
 from natslease.testing import Memory
+
+_AWAITED = (
+    natslease.AsyncClient,
+    natslease.AsyncLease,
+    natslease.AsyncQueue,
+    fleet.AsyncFleet,
+    fleet.AsyncWorker,
+)
 
 FACES = ("sync", "async")
 # The same on queues in memory.
@@ -44,6 +53,10 @@ class Face:
         self._clients.append(client)
         return client
 
+    def fleet(self, client: Any, **options: Any) -> Any:
+        kind = fleet.Fleet if self._loop is None else fleet.AsyncFleet
+        return self.wrap(kind(unwrap(client), **options))
+
     def close(self) -> None:
         for client in self._clients:
             client.close()
@@ -63,7 +76,7 @@ class Face:
             if isinstance(value, natslease.AnyBatch) and isinstance(leases, natslease.AnyBatch):
                 leases.missing, leases.errors = value.missing, value.errors
             return leases
-        if isinstance(value, (natslease.AsyncClient, natslease.AsyncQueue, natslease.AsyncLease)):
+        if isinstance(value, _AWAITED):
             return Awaited(value, self)
         return value
 
