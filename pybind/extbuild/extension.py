@@ -22,8 +22,8 @@ FILENAME = "_natslease.abi3.so"
 _GOPY_NAME = "natslease"
 _PACKAGE = "github.com/RolnickLab/natslease/pybind"
 _TOOLS = ("github.com/go-python/gopy", "golang.org/x/tools/cmd/goimports")
-# Packages that calls spend no time in, as calls wait for the network, are made small, not fast: nothing is inlined. What
-# moves bytes (the runtime, nats.go, sync, bytes, strings) is not among them.
+# These packages are made small, not fast: nothing is inlined. Calls wait for the network, not for
+# them; what moves bytes (the runtime, nats.go, sync, bytes, strings) is not among them.
 _COLD = (
     "bufio",
     "compress/...",
