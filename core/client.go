@@ -78,23 +78,32 @@ func (c *Client) Close(ctx context.Context) error {
 // onTheirWay is how long tasks are waited for that a pull without a call may still bring.
 const onTheirWay = 50 * time.Millisecond
 
-// GiveBackLate returns the tasks to their queues at once that came after their calls had given up, or are about to. They
-// are held for the next reserve otherwise: a process that is about to end would take them with it.
-func (c *Client) GiveBackLate(ctx context.Context) {
+// AwaitLate waits for tasks that calls have asked for before they gave up. What a server brings that takes longer than
+// its other answers is not waited for.
+func (c *Client) AwaitLate(ctx context.Context) {
+	if !slices.ContainsFunc(c.hub.allFeeds(), (*feed).isPulledByNobody) {
+		return
+	}
+	_, _ = c.Ping(ctx) // the server has read what it was asked; from one that does not answer nothing comes
+	select {
+	case <-time.After(onTheirWay):
+	case <-ctx.Done():
+	}
+}
+
+// GiveBackLate returns the tasks to their queues that came after their calls had given up, and says how many there were.
+// They are held for the next reserve otherwise: a process that is about to end would take them with it.
+func (c *Client) GiveBackLate(ctx context.Context) int {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
-	feeds := c.hub.allFeeds()
-	if slices.ContainsFunc(feeds, (*feed).isPulledByNobody) {
-		select {
-		case <-time.After(onTheirWay):
-		case <-ctx.Done():
-		}
-	}
-	for _, f := range feeds {
+	n := 0
+	for _, f := range c.hub.allFeeds() {
 		if late := f.takeAllLate(); len(late) > 0 {
+			n += len(late)
 			f.giveBack(ctx, late)
 		}
 	}
+	return n
 }
 
 // begin gives a call its deadline and its place among the calls in flight; what it returns gives both back.

@@ -50,18 +50,26 @@ func (c *counter) wait(ctx context.Context) {
 	}
 }
 
+// leaving counts what GiveBack has begun.
+var leaving counter
+
 // GiveBack begins to give back what came too late for its call and would wait for the next. It returns how many clients
 // there are.
 func GiveBack() (n int64) {
 	defer func() { _ = recover() }()
 	for _, c := range clients.all() {
 		n++
-		detached.begin()
+		leaving.begin()
 		go func() {
-			defer detached.end()
+			defer leaving.end()
 			ctx, cancel := context.WithTimeout(context.Background(), giveBackTimeout)
 			defer cancel()
-			c.GiveBackLate(ctx)
+			c.AwaitLate(ctx)
+			// What is given back may go to a call that gives up, too.
+			detached.wait(ctx)
+			for c.GiveBackLate(ctx) > 0 && ctx.Err() == nil {
+				detached.wait(ctx)
+			}
 		}()
 	}
 	return n
@@ -72,6 +80,7 @@ func AwaitDetached(slice int64) (idle int64) {
 	defer func() { _ = recover() }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(slice))
 	defer cancel()
+	leaving.wait(ctx)
 	detached.wait(ctx)
 	if ctx.Err() != nil {
 		return 0
