@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptrace"
-	"slices"
+	"sort"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -154,7 +154,7 @@ func (f *flight) history(err error) string {
 			steps = append(steps, step{d, m.what})
 		}
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return int(b.ago - a.ago) })
+	sort.SliceStable(steps, func(i, j int) bool { return steps[i].ago > steps[j].ago })
 	var b strings.Builder
 	fmt.Fprintf(&b, "what happened: %s\n", f.diagnosis(err))
 	fmt.Fprintf(&b, "connection to %s:", f.server)

@@ -166,7 +166,7 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
             # The build id would differ from folder to folder; without it the same sources make the
             # same bytes.
-            "-ldflags=-s -w -buildid= -funcalign=8 -extldflags=-Wl,--strip-all",
+            "-ldflags=-s -w -buildid= -funcalign=4 -extldflags=-Wl,--strip-all",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],
