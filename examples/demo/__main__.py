@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event
 
-import worker
 from progress import Board
 
 import natslease
+import worker
 from natslease.testing import Server
 
 PROCESSES = 4

@@ -6,17 +6,23 @@
 ...         yield work(task.payload)
 >>> sys.exit(Worker(source, handle).run())
 
-``HTTPSource`` in place of ``QueueSource`` takes the tasks from a server like Antenna.
+``HTTPSource`` in place of ``QueueSource`` takes the tasks from a server like Antenna. For workers
+of another shape, such as ``natslease.contrib.torch.TaskDataset``, there are the parts that
+``Worker`` is made of: ``Custody`` (who has which lease), ``Ending`` (signals, grace, fencing) and
+``Backoff``.
 """
 
 from __future__ import annotations
 
-from ._ending import Abandoned
+from ._backoff import Backoff
+from ._custody import Custody
+from ._ending import Abandoned, Ending
 from ._exit import ExitCode, exit_code
 from ._queues import QueueSource
 from ._slots import die_with_parent, run_slots
-from ._source import Source
-from ._task import Batch, Done, Failed, Outcome, Status, Task
+from ._source import Source, passes
+from ._task import Batch, Done, Failed, Outcome, Status, Task, reason_of
+from ._watch import Parent
 from ._worker import Worker
 
 TYPE_CHECKING = False
@@ -27,12 +33,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Abandoned",
+    "Backoff",
     "Batch",
+    "Custody",
     "Done",
+    "Ending",
     "ExitCode",
     "Failed",
     "HTTPSource",
     "Outcome",
+    "Parent",
     "QueueSource",
     "Source",
     "Status",
@@ -40,6 +50,8 @@ __all__ = [
     "Worker",
     "die_with_parent",
     "exit_code",
+    "passes",
+    "reason_of",
     "run_slots",
 ]
 

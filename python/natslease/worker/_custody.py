@@ -70,6 +70,11 @@ class Custody:
         """How many tasks are held, in whichever state."""
         return len(self._held)
 
+    @staticmethod
+    def is_handed(task: Task) -> bool:
+        """Whether a handler has it."""
+        return task.state == HANDED
+
     @property
     def retrying(self) -> int:
         """How many tasks have failed and are about to be offered again."""

@@ -8,12 +8,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from ..._errors import ConfigError, Unavailable
-from ...worker import Abandoned, ExitCode, Source, Task
-from ...worker._backoff import Backoff
-from ...worker._custody import Custody
-from ...worker._ending import Ending
-from ...worker._task import reason_of
+from ... import ConfigError, Unavailable
+from ...worker import Abandoned, Backoff, Custody, Ending, ExitCode, Source, Task, reason_of
 from . import _wire
 from ._bound import Bound
 from ._feeder import Ask, Feeder

@@ -9,11 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..._errors import Error
-from ...worker import Done, Failed, Source, Task
-from ...worker._backoff import Backoff
-from ...worker._custody import HANDED, Custody
-from ...worker._source import passes
+from ... import Error
+from ...worker import Backoff, Custody, Done, Failed, Source, Task, passes
 from ._bound import Bound
 
 log = logging.getLogger("natslease.worker")
@@ -242,7 +239,7 @@ class Feeder:
         return not any(
             other.iteration == ask.iteration and other.order is not None and other.order < ask.order
             for task, other in self._handed.values()
-            if task.state == HANDED
+            if self._custody.is_handed(task)
         )
 
     def _reserve(self, n: int) -> None:

@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from multiprocessing.connection import Client, Connection, Listener
 
-from ...worker import Task
-from ...worker._watch import Parent
+from ...worker import Parent, Task
 
 #: ("take", iteration, (batch, subprocess), n) -> list of tasks, or None at the end
 #: ("failed", key, reason) -> nothing
