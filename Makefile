@@ -68,7 +68,7 @@ $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-worker test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-worker test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos test-soak $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -230,6 +230,25 @@ test-faults: build servers
 	$(PY) -m pytest tests/faults
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(FAULTS) --short
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(FAULTS) --short --fault 'disk full' --fault 'kill -9 and restart'
+
+.PHONY: soak
+soak: build servers ## Show that nothing grows over 200,000 calls and 1,000 forked children
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) tests/bench/soak.py
+
+.PHONY: test-soak
+test-soak: build servers
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) tests/bench/soak.py --short
+
+# What has to do with processes and signals is a matter of moments: one good run proves little.
+TIMES ?= 200
+MOMENTS := promise_8 or promise_9 or cancel or closed or daemon or tasks_of or forks_out
+
+.PHONY: repeat
+repeat: build servers ## Run the tests of forks, signals and cancelled calls TIMES=200 times in a row
+	for n in $$(seq $(TIMES)); do echo "$$n of $(TIMES)"; \
+		NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest -q -x --no-header -k "$(MOMENTS)" \
+			tests/python/test_promise_04_asyncio.py tests/python/test_promise_08_fork.py \
+			tests/python/test_promise_09_interrupt.py tests/python/test_exit.py; done
 
 CHAOS := tests/chaos/chaos.py
 

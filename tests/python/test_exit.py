@@ -215,11 +215,13 @@ def test_tasks_of_cancelled_calls_are_back_when_the_program_has_ended(
 ) -> None:
     """What came for a call that had given up is with nobody: the program must not take it along."""
     script = """
-import asyncio, sys
+import asyncio, sys, threading, time
 import natslease
 
 async def main():
     client = natslease.AsyncClient(sys.argv[1])
+    # As long as a thread has it, it is not collected, not even at the end.
+    threading.Thread(target=lambda _: time.sleep(600), args=(client,), daemon=True).start()
     queue = client.queue("tasks", ack_wait=600)
     await queue.ensure()
     await queue.publish([b"x"] * 200)
