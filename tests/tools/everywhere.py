@@ -36,7 +36,7 @@ def main() -> int:
             problem = _try(interpreter, server.url, wheel)
             failed += bool(problem)
             print(
-                f"{interpreter}: {problem or 'round trip ok'}, {time.monotonic() - began:.1f} s",
+                f"{interpreter}: {problem or 'works'}, {time.monotonic() - began:.1f} s",
                 flush=True,
             )
     print(f"{len(interpreters) - failed} passed, {failed} failed")
