@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import natslease
+from natslease.fleet import Fleet
 from natslease.worker import Failed, HTTPSource, QueueSource, Task, Worker
 
 TOKEN = "secret-token"
@@ -90,7 +91,13 @@ def source(slot: int, options: dict[str, Any]) -> Any:
         who = {"service": "test", "slot": slot, **options.get("source", {})}
         return HTTPSource(options["base"], TOKEN, timeout=(2, 5), **who)
     client = natslease.Client(options["url"], timeout=3.0)
-    return QueueSource(client, [client.queue("tasks", **QUEUE)])  # type: ignore[arg-type]
+    return QueueSource(
+        client,
+        [client.queue("tasks", **QUEUE)],  # type: ignore[arg-type]
+        fleet=Fleet(client, heartbeat=1.0) if options.get("fleet") else None,
+        service="test",
+        slot=slot,
+    )
 
 
 def work(slot: int, options: dict[str, Any]) -> int:

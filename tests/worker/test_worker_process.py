@@ -301,6 +301,8 @@ def test_five_restarts_in_a_thousand_tasks(queue: natslease.Queue, tmp_path: Pat
 
 def test_the_network_is_gone_for_a_while(nats_server: Server, tmp_path: Path) -> None:
     outage = float(os.environ.get("NATSLEASE_OUTAGE", "5"))
+    # A pull that waits at the server when the network goes may be given a task of which the lease,
+    # which is short here, runs out meanwhile: that is an attempt more.
     with Proxy(nats_server.url) as proxy, natslease.Client(nats_server.url) as client:
         queue = client.queue("tasks", **{**QUEUE, "max_deliver": 3})  # type: ignore[arg-type]
         queue.ensure()

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._errors import ConfigError, Error, Unavailable
+from ..fleet import default_host
 from ._api import Api, NotThere, dump
 from ._extender import Extender
-from ._identity import default_host
 from ._source import listed
 from ._task import Batch, Done, Failed, Outcome, Status, Task
 

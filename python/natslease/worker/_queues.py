@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._client import Client
-from .._errors import ConfigError, QueueNotFound
+from .._errors import ConfigError, Error, QueueNotFound
 from .._lease import Lease
 from .._queue import Queue
 from .._types import Message
-from ._identity import default_host
+from ..fleet import Fleet, Identity
+from ..fleet import Worker as Member
 from ._task import Batch, Done, Outcome, Status, Task
 
 log = logging.getLogger("natslease.worker")
@@ -40,21 +41,26 @@ class QueueSource:
     def __init__(
         self,
         client: Client,
-        queues: Iterable[Queue] | Callable[[], Iterable[Queue]],
+        queues: str | Iterable[Queue] | Callable[[], Iterable[Queue]],
         *,
+        fleet: Fleet | None = None,
         results: Queue | None = None,
         nak_delay: float = 0.0,
         refresh: float = 10.0,
         service: str | None = None,
         hostname: str | None = None,
         slot: str | int = "0",
+        version: str = "",
     ) -> None:
         """No request is made.
 
         Args:
             client: of the queues.
-            queues: which queues to serve, or a function that returns them. It is asked again when
-                ``refresh`` seconds are over, so that jobs may come and go.
+            queues: which queues to serve; or a pattern such as ``"job_*"``: every consumer of the
+                streams with such a name; or a function that returns queues. Those two are asked
+                again when ``refresh`` seconds are over, so that jobs may come and go.
+            fleet: where the worker is registered, with this client: a newer one in its place
+                fences it, and what it does is recorded. Left out: nowhere.
             results: where results are published, before their tasks are acknowledged, each with its
                 task's id; a result is bytes, or becomes JSON. Left out: nowhere.
             nak_delay: seconds until a task that has failed is offered again.
@@ -62,18 +68,27 @@ class QueueSource:
             service: the worker's name; left out, ``"worker (<hostname>)"``.
             hostname: where the worker runs; left out, the host name with the PID namespace's id.
             slot: which of several workers on one host, as a rule the GPU's number.
+            version: of the worker; shown to operators.
         """
         if isinstance(queues, Queue):
             raise TypeError("queues: is one queue: give a list")
-        host = hostname or default_host()
-        self.service = service or f"worker ({host})"
-        self.hostname = host
-        self.slot = str(slot)
-        self.name = f"{self.service}/{slot}"
+        place = Identity("worker", hostname, str(slot))
+        self.identity = Identity(service or f"worker ({place.host})", place.host, place.slot)
+        self.name = f"{self.identity.service}/{slot}"
+        self._fleet = fleet
+        self._version = version
+        self._member: Member | None = None
         self.ack_wait: float | None = None
         self._client = client
-        self._find = queues if callable(queues) else None
-        self._queues = [] if callable(queues) else list(queues)
+        self._pattern = queues if isinstance(queues, str) else ""
+        self._find: Callable[[], Iterable[Queue]] | None = None
+        self._queues: list[Queue] = []
+        if isinstance(queues, str):
+            self._find = self._matching
+        elif callable(queues):
+            self._find = queues
+        else:
+            self._queues = list(queues)
         self._results = results
         self._nak_delay = nak_delay
         self._refresh = refresh
@@ -86,6 +101,15 @@ class QueueSource:
         self._look()
         if self._find is None and not self._queues:
             raise ConfigError("queues: is empty", outcome="rejected")
+        if self._fleet is not None:
+            self._member = self._fleet.join(self.identity, version=self._version)
+            log.info("%s: registered, epoch %d", self.name, self._member.epoch)
+
+    def _matching(self) -> Iterable[Queue]:
+        for stream in self._client.streams(self._pattern, consumers=True):
+            for consumer in stream.consumers:
+                subject = next(iter(consumer.subjects or stream.subjects), None)
+                yield self._client.queue(stream.name, subject=subject, consumer=consumer.name)
 
     def _look(self) -> None:
         if self._find is not None and time.monotonic() - self._looked >= self._refresh:
@@ -93,7 +117,13 @@ class QueueSource:
             self._looked = time.monotonic()
 
     def close(self) -> None:
-        """The client stays open: it is the caller's."""
+        """Leaves the fleet. The client stays open: it is the caller's."""
+        member, self._member = self._member, None
+        if member is not None:
+            try:
+                member.leave()
+            except Error as error:  # the fleet sees that no sign of life comes any more
+                log.info("%s: could not say goodbye: %s", self.name, error)
 
     # Reserving.
 
@@ -226,6 +256,9 @@ class QueueSource:
                 queue.unkeep(held)
 
     def beat(self) -> float:
+        """The core gives the signs of life; this is whether the worker is still in its place."""
+        if self._member is not None:
+            self._member.check()
         return _BEAT
 
 
