@@ -375,10 +375,11 @@ print("ok")
 def test_promise_9_a_broken_pipe_ends_only_the_connection() -> None:
     """Programs whose output is piped often give SIGPIPE back its default, which is to die."""
     script = """
-import signal, threading, sys
+import logging, signal, threading, sys
 import natslease
 from natslease.testing import Server
 
+logging.getLogger("natslease").addHandler(logging.NullHandler())
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 lost = 0
 for i in range(15):
