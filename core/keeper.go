@@ -25,6 +25,9 @@ type keptLease struct {
 	due     time.Time // for the next extension
 	until   time.Time
 	ackWait time.Duration
+
+	heartbeat time.Duration // how long after beaten it is still extended; 0: whether it is beaten or not
+	beaten    time.Time     // when its holder last said that it is at work
 }
 
 // extendSpacing is how long the keeper waits at least before it repeats an extension that has not been confirmed.
@@ -38,12 +41,22 @@ func (q *Queue) Keep(ackSubject string, maxHold time.Duration) error {
 
 // KeepItem is Keep for a lease of which Expires may be known: then it is first extended when that comes near.
 func (q *Queue) KeepItem(item SettleItem, maxHold time.Duration) error {
+	return q.KeepBeating(item, maxHold, 0)
+}
+
+// KeepBeating is KeepItem while its holder is alive: the lease is not extended any more when Beat has not been called for
+// heartbeat. 0 means that it need not be.
+func (q *Queue) KeepBeating(item SettleItem, maxHold, heartbeat time.Duration) error {
 	ack, err := ParseAckSubject(item.AckSubject)
 	if err == nil && (ack.Stream != q.cfg.Stream || ack.Consumer != q.cfg.Consumer) {
 		err = newError(CodeInvalidLease, OutcomeRejected, "it is a lease of another queue")
 	}
-	if err == nil && maxHold <= 0 {
+	switch {
+	case err != nil:
+	case maxHold <= 0:
 		err = configError("max hold is %s: it must be positive", maxHold)
+	case heartbeat < 0:
+		err = configError("heartbeat is %s: it must not be negative", heartbeat)
 	}
 	if err != nil {
 		return inOperation("keep", err, OutcomeRejected)
@@ -53,12 +66,33 @@ func (q *Queue) KeepItem(item SettleItem, maxHold time.Duration) error {
 		ackWait = q.cfg.AckWait
 	}
 	now := time.Now()
-	l := &keptLease{feed: q.feed, expires: now.Add(ackWait), due: now, until: now.Add(maxHold), ackWait: ackWait}
+	l := &keptLease{feed: q.feed, expires: now.Add(ackWait), due: now, until: now.Add(maxHold), ackWait: ackWait, heartbeat: heartbeat, beaten: now}
 	if !item.Expires.IsZero() {
 		l.renew(item.Expires)
 	}
 	q.hub.keeper.add(item.AckSubject, l)
 	return nil
+}
+
+// Beat says that whoever has the leases with these ack subjects is at work; with none, all kept leases of the queue.
+func (q *Queue) Beat(ackSubjects ...string) { q.hub.keeper.beat(q.feed, ackSubjects) }
+
+func (k *keeper) beat(f *feed, ackSubjects []string) {
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(ackSubjects) == 0 {
+		for _, l := range k.kept {
+			if l.feed == f {
+				l.beaten = now
+			}
+		}
+	}
+	for _, subject := range ackSubjects {
+		if l := k.kept[subject]; l != nil && l.feed == f {
+			l.beaten = now
+		}
+	}
 }
 
 // Unkeep lets the lease run out as it would have.
@@ -173,6 +207,12 @@ func (k *keeper) take(now time.Time) (map[*feed][]SettleItem, time.Time, bool) {
 	for subject, l := range k.kept {
 		if now.After(l.until) || now.After(l.expires) {
 			delete(k.kept, subject)
+			continue
+		}
+		if l.heartbeat > 0 && now.After(l.beaten.Add(l.heartbeat)) {
+			delete(k.kept, subject)
+			k.hub.log.Warn("a kept lease is extended no more: its holder gives no sign of life", "stream", l.feed.stream,
+				"heartbeat", l.heartbeat, "silent", now.Sub(l.beaten))
 			continue
 		}
 		if !now.Before(l.due) {

@@ -212,3 +212,36 @@ func TestPromise6KeepAsksNoMoreThanNeeded(t *testing.T) {
 	<-extensions
 	require.Greater(t, time.Since(started), 700*time.Millisecond)
 }
+
+// A lease that is kept while its holder gives signs of life runs out once they end.
+func TestPromise6KeepBeating(t *testing.T) {
+	t.Parallel()
+	const heartbeat = time.Second
+	b := setup(t, natslease.QueueConfig{AckWait: 600 * time.Millisecond})
+	publish(t, b.queue, 2)
+	leases := reserve(t, b.queue, 2)
+	for _, l := range leases {
+		item := natslease.SettleItem{AckSubject: l.AckSubject, Expires: l.Expires}
+		require.NoError(t, b.queue.KeepBeating(item, time.Minute, heartbeat))
+	}
+	beats := time.NewTicker(heartbeat / 10)
+	defer beats.Stop()
+	for end := time.Now().Add(3 * heartbeat); time.Now().Before(end); <-beats.C {
+		b.queue.Beat()
+		requireEmpty(t, b.queue)
+	}
+	// From now on only one of them is at work.
+	deadline := time.Now().Add(patience)
+	var again []*natslease.Lease
+	for len(again) == 0 {
+		require.True(t, time.Now().Before(deadline))
+		b.queue.Beat(leases[0].AckSubject)
+		var err error
+		again, err = b.queue.Reserve(within(t, patience), 2, 20*time.Millisecond)
+		require.NoError(t, err)
+	}
+	require.Len(t, again, 1)
+	require.Equal(t, leases[1].Seq, again[0].Seq)
+	require.EqualValues(t, 1, b.client.Stats().Kept)
+	require.Error(t, b.queue.KeepBeating(natslease.SettleItem{AckSubject: again[0].AckSubject}, time.Minute, -1))
+}

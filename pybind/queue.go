@@ -197,12 +197,33 @@ func value[T any](v T, err error) ([]byte, func()) {
 	return encodeValue(v), nil
 }
 
-// Keep has leases extended until they are settled, or maxHold is over. It takes items, and does no I/O.
-func Keep(queue, maxHold int64, body []byte) (answer []byte) {
+// Keep has leases extended until they are settled, maxHold is over, or Beat was not called for heartbeat, unless that is
+// 0. It takes items, and does no I/O.
+func Keep(queue, maxHold, heartbeat int64, body []byte) (answer []byte) {
 	defer rescue(&answer)
 	return withItems(queue, body, func(q *natslease.Queue, item natslease.SettleItem) error {
-		return q.KeepItem(item, time.Duration(maxHold))
+		return q.KeepBeating(item, time.Duration(maxHold), time.Duration(heartbeat))
 	})
+}
+
+// Beat says that whoever has the leases is at work; without any, all kept leases of the queue. It takes items, and does
+// no I/O.
+func Beat(queue int64, body []byte) (answer []byte) {
+	defer rescue(&answer)
+	q, ok := queues.get(queue)
+	if !ok {
+		return encodeError(unknownHandle("queue", queue))
+	}
+	items, _, err := decodeItems(body, readClock())
+	if err != nil {
+		return encodeError(err)
+	}
+	subjects := make([]string, len(items))
+	for i := range items {
+		subjects[i] = items[i].AckSubject
+	}
+	q.Beat(subjects...)
+	return []byte{answerDone}
 }
 
 // Kept returns when each of the items runs out, of CLOCK_MONOTONIC; 0 for one that is not kept. It does no I/O.

@@ -210,9 +210,13 @@ class AsyncLease(LeaseBase["AsyncQueue"]):
         """As ``Lease.term``."""
         return await run(self._queue._settle_one("term", self, timeout, reason=reason))
 
-    def keep(self, *, max_hold: float = 3600.0) -> None:
+    def keep(self, *, max_hold: float = 3600.0, heartbeat: float | None = None) -> None:
         """As ``Lease.keep``."""
-        self._queue.keep([self], max_hold=max_hold)
+        self._queue.keep([self], max_hold=max_hold, heartbeat=heartbeat)
+
+    def beat(self) -> None:
+        """As ``Lease.beat``. Nothing to be awaited."""
+        self._queue.beat([self])
 
     async def __aenter__(self) -> AsyncLease:
         return self

@@ -231,14 +231,19 @@ class Lease(LeaseBase["Queue"]):
         """
         return run(self._queue._settle_one("term", self, timeout, reason=reason))
 
-    def keep(self, *, max_hold: float = 3600.0) -> None:
+    def keep(self, *, max_hold: float = 3600.0, heartbeat: float | None = None) -> None:
         """Has the lease extended until it is settled, even while this thread holds the
         interpreter's lock.
 
         Args:
             max_hold: seconds after which that ends, whatever happens.
+            heartbeat: seconds without ``beat`` after which it ends, too; left out: never.
         """
-        self._queue.keep([self], max_hold=max_hold)
+        self._queue.keep([self], max_hold=max_hold, heartbeat=heartbeat)
+
+    def beat(self) -> None:
+        """Says that whoever has the kept lease is at work. Costs no request."""
+        self._queue.beat([self])
 
     def __enter__(self) -> Lease:
         return self

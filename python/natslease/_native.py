@@ -43,6 +43,7 @@ class Native:
         "account",
         "ask_fleet",
         "await_detached",
+        "beat",
         "cancel",
         "close_client",
         "dead_letters",
@@ -102,6 +103,7 @@ class Native:
         self.account: Export = module.pybind_Account
         self.ask_fleet: Export = module.pybind_AskFleet
         self.await_detached: Count = module.pybind_AwaitDetached
+        self.beat: Export = module.pybind_Beat
         self.cancel: Count = module.pybind_Cancel
         self.close_client: Export = module.pybind_CloseClient
         self.dead_letters: Export = module.pybind_DeadLetters

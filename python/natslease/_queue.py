@@ -366,22 +366,39 @@ class QueueBase(Generic[L]):
             if expires and not isinstance(item, str):
                 item._block.extended[item._index] = expires
 
-    def keep(self, leases: Iterable[L | str], *, max_hold: float = 3600.0) -> None:
+    def keep(
+        self,
+        leases: Iterable[L | str],
+        *,
+        max_hold: float = 3600.0,
+        heartbeat: float | None = None,
+    ) -> None:
         """Has leases extended until they are settled, even while Python is busy. Costs no request
         now.
 
         Args:
             leases: leases of this queue, or ack subjects.
             max_hold: seconds after which that ends, whatever happens.
+            heartbeat: seconds without ``beat`` after which it ends, too: whoever hangs loses them.
+                Left out, it need not be called.
 
         Raises:
             InvalidLease: one is not a lease of this queue.
         """
         items = _check_items(leases)
-        self._on_kept("keep", items, duration("max_hold", max_hold))
+        silent = 0 if heartbeat is None else duration("heartbeat", heartbeat)
+        self._on_kept("keep", items, duration("max_hold", max_hold), silent)
         for item in items:
             if not isinstance(item, str):
                 item._block.kept[item._index] = 1
+
+    def beat(self, leases: Iterable[L | str] | None = None) -> None:
+        """Says that whoever has these kept leases is at work; left out, all of the queue's. Costs
+        no request.
+        """
+        items = [] if leases is None else _check_items(leases)
+        if items or leases is None:
+            self._on_kept("beat", items)
 
     def unkeep(self, leases: Iterable[L | str]) -> None:
         """Lets leases run out as they would have without ``keep``."""

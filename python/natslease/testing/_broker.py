@@ -37,6 +37,12 @@ class Delivery:
     expires: int
     consumer_seq: int
     kept_until: int = 0
+    heartbeat: int = 0  # how long after beaten it is still kept; 0: whether it is beaten or not
+    beaten: int = 0
+
+    def is_kept(self, now: int) -> bool:
+        """Whether it is extended."""
+        return now < self.kept_until and not (self.heartbeat and now > self.beaten + self.heartbeat)
 
 
 @dataclass
@@ -130,7 +136,7 @@ class Broker:
     def _run_out(self, stream: Stream, consumer: Consumer) -> None:
         now = self.monotonic()
         for seq, delivery in list(consumer.leased.items()):
-            if delivery.expires <= now < delivery.kept_until:
+            if delivery.expires <= now and delivery.is_kept(now):
                 delivery.expires = now + consumer.options["ack_wait"]
             elif delivery.expires <= now:
                 self._fail(stream, consumer, seq, _UNSETTLED, "", delivery.expires)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,7 @@ from natslease import Client, Error, QueueNotFound, Saturated
 from natslease._native import native
 
 from . import _memorywire as wire
-from ._broker import NS, Broker, Consumer, Stream
+from ._broker import NS, Broker, Consumer, Delivery, Stream
 from ._memorycalls import Calls
 
 _KINDS = {1: "ack", 2: "nak", 4: "extend", 5: "term"}
@@ -92,7 +92,7 @@ class Native(Calls):
     def stats(self, _client: int) -> bytes:
         with self._changed:
             kept = sum(
-                d.kept_until > self._broker.monotonic()
+                d.is_kept(self._broker.monotonic())
                 for stream in self._broker.streams.values()
                 for consumer in stream.consumers.values()
                 for d in consumer.leased.values()
@@ -345,11 +345,39 @@ class Native(Calls):
         delivery = consumer.leased.get(said["seq"])
         return delivery.expires if delivery is not None and delivery.kept_until else 0
 
-    def keep(self, queue: int, max_hold: int, body: bytes, *_: Any) -> bytes:
-        return self._each(queue, body, self._broker.monotonic() + max_hold)
+    def keep(self, queue: int, max_hold: int, heartbeat: int, body: bytes) -> bytes:
+        now = self._broker.monotonic()
+
+        def keep(delivery: Delivery) -> None:
+            delivery.kept_until, delivery.heartbeat, delivery.beaten = (
+                now + max_hold,
+                heartbeat,
+                now,
+            )
+
+        return self._each(queue, body, keep)
+
+    def beat(self, queue: int, body: bytes) -> bytes:
+        now = self._broker.monotonic()
+
+        def beat(delivery: Delivery) -> None:
+            delivery.beaten = now
+
+        if wire.read_items(body)[0]:
+            return self._each(queue, body, beat)
+        options = self._queue(queue)
+        with self._changed:
+            stream = self._broker.streams.get(options["stream"])
+            consumer = stream and stream.consumers.get(options["consumer"])
+            for delivery in consumer.leased.values() if consumer else ():
+                beat(delivery)
+        return wire.done()
 
     def unkeep(self, queue: int, body: bytes) -> bytes:
-        return self._each(queue, body, 0)
+        def unkeep(delivery: Delivery) -> None:
+            delivery.kept_until = 0
+
+        return self._each(queue, body, unkeep)
 
     def kept(self, queue: int, body: bytes) -> bytes:
         items, _ = wire.read_items(body)
@@ -358,7 +386,7 @@ class Native(Calls):
                 *(self._kept(wire.read_value(self.parse_ack_subject(s))) for _, s in items)
             )
 
-    def _each(self, queue: int, body: bytes, kept_until: int) -> bytes:
+    def _each(self, queue: int, body: bytes, change: Callable[[Delivery], None]) -> bytes:
         items, _ = wire.read_items(body)
         options = self._queue(queue)
         with self._changed:
@@ -370,7 +398,7 @@ class Native(Calls):
                 consumer = stream and stream.consumers.get(options["consumer"])
                 delivery = consumer and consumer.leased.get(said["seq"])
                 if delivery:
-                    delivery.kept_until = kept_until
+                    change(delivery)
         return wire.done()
 
     # Dead letters
