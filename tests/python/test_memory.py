@@ -10,10 +10,21 @@ import pytest
 
 import natslease
 from natslease._native import Native
+from natslease.fleet import Fleet
 from natslease.testing import Memory
 
 # What only the real core has: the process's own business.
 _ONLY_NATIVE = {"fork_begin", "fork_end", "give_back", "tickets"}
+# What can only be asked of a fleet, which queues in memory do not have.
+_OF_A_FLEET = {
+    "ask_fleet",
+    "forget_member",
+    "join_fleet",
+    "leave_fleet",
+    "member_superseded",
+    "record_fleet",
+    "update_member",
+}
 
 
 def make(memory: Memory, *, tasks: int = 0, **options: object) -> natslease.Queue:
@@ -24,8 +35,10 @@ def make(memory: Memory, *, tasks: int = 0, **options: object) -> natslease.Queu
 
 
 def test_it_has_all_that_clients_ask_for() -> None:
-    asked = set(Native.__slots__) - _ONLY_NATIVE
+    asked = set(Native.__slots__) - _ONLY_NATIVE - _OF_A_FLEET
     assert asked <= set(dir(Memory()._native))
+    with pytest.raises(natslease.ConfigError, match="no fleet"):
+        Fleet(Memory().client())
 
 
 def test_clients_of_one_memory_share_queues() -> None:

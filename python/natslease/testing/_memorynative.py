@@ -82,6 +82,16 @@ class Native(Calls):
     def forget_queue(self, number: int) -> int:
         return 1 if self._queues.pop(number, None) else 0
 
+    def open_fleet(self, _number: int, _client: int, _config: bytes) -> bytes:
+        return wire.error(
+            natslease.ConfigError(
+                "queues in memory have no fleet: use a server", outcome="rejected"
+            )
+        )
+
+    def forget_fleet(self, _number: int) -> int:
+        return 0
+
     def close_client(self, *call: int) -> bytes:
         self._clients.pop(call[4], None)
         return wire.done()
