@@ -245,6 +245,7 @@ def main() -> None:
     with Server() as server, ExitStack() as stack:
         where = machine.describe(server)
         fresh = footprint.fresh(server.url, size.runs)
+        forked = footprint.forked(server.url, size.runs)
         bench = Bench(server.url, size, stack)
         bench.run()
         figures = bench.queues()
@@ -255,6 +256,7 @@ def main() -> None:
         Figure("call while the circuit breaker is open, p99", opened.quantile(0.99), "ms", 1.0),
         Figure("import natslease", fresh["import_ms"], "ms", 15.0),
         Figure("first use: load and connect", fresh["first_use_ms"], "ms", 20.0),
+        Figure("first use in a forked child", forked, "ms", 15.0),
         Figure("memory added", fresh["memory_mb"], "MB", 12.0),
         Figure("size of the extension", footprint.extension_mib(), "MiB", 8.0),
     ]

@@ -74,6 +74,29 @@ def fresh(url: str, runs: int) -> dict[str, float]:
     }
 
 
+def forked(url: str, runs: int) -> float:
+    """The median time of the first call in a forked child: it loads the extension and connects."""
+    client = natslease.Client(url)
+    client.ping()
+    times = []
+    for _ in range(runs):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                began = perf_counter_ns()
+                client.ping()
+                os.write(writing, str(perf_counter_ns() - began).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading) as answer:  # noqa: PTH123
+            times.append(int(answer.read()))
+        os.waitpid(pid, 0)
+    client.close()
+    return float(statistics.median(times)) / 1e6
+
+
 def extension_mib() -> float:
     """The size of the compiled extension."""
     spec = find_spec("natslease")
