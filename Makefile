@@ -203,13 +203,28 @@ format: venv $(BIN)/.lint ## Format the Go and the Python code
 	$(PY) -m ruff check --fix-only --quiet $(PYTHON_SOURCES)
 	$(PY) -m ruff format $(PYTHON_SOURCES)
 
+REPLAY := cd examples/antenna && NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(CURDIR)/$(PY) -m replay
+
 .PHONY: demo
-demo: build servers ## Publish 20,000 tasks, drain them with 4 processes, freeze the server meanwhile
+demo: build servers ## Replay the incident as it is now: NATS frozen, slow and killed under 32 pollers
+	$(REPLAY) --half after --short
+
+.PHONY: demo-drain
+demo-drain: build servers ## Publish 20,000 tasks, drain them with 4 processes, freeze the server meanwhile
 	$(PY) $(DEMO)
 
 .PHONY: test-demo
 test-demo: build servers
 	$(PY) $(DEMO) --short
+	$(REPLAY) --half after --smoke
+
+.PHONY: replay
+replay: build servers $(VENV)/.bench ## Replay the incident before and after, and write docs/explanation/incident.*
+	$(REPLAY)
+
+.PHONY: replay-control
+replay-control: build servers ## Compare an unrelated endpoint in outages with a stub's load
+	$(REPLAY).control --write
 
 .PHONY: bench
 bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py and natsrpy

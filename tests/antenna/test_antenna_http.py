@@ -233,7 +233,7 @@ def test_a_job_whose_queue_is_missing_is_done_for_now(world: World, api: Api) ->
 def test_an_outage_is_503_with_a_time(world: World, api: Api, nats_server: Server) -> None:
     job = world.job(images=1)
     nats_server.kill()
-    for path in (f"/jobs/{job.pk}/tasks/", "/jobs/tasks/"):
+    for path in (f"/jobs/{job.pk}/tasks/", "/jobs/tasks/", "/workers/heartbeat/"):
         info = {"service": "s", "hostname": "h", "epoch": 1}
         status, body = api.post(path, {"batch_size": 1, "client_info": info})
         assert status == 503

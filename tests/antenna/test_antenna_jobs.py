@@ -219,3 +219,10 @@ def test_incomplete_is_one_query(world: World, django_assert_num_queries: Any) -
     world.job()
     with django_assert_num_queries(1):
         assert len(incomplete(Job.objects.all())) == 1
+
+
+def test_what_beat_is_to_run_exists(site: Any) -> None:
+    from antenna.celery import app
+
+    app.loader.import_default_modules()
+    assert {entry["task"] for entry in site.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)

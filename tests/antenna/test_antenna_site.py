@@ -14,12 +14,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import natslease
 from natslease.testing import Server
 from replay.services import SITE, Postgres, Site, end, free_port
 
@@ -33,19 +35,19 @@ class Web:
         self.site = site
         self.made = made
 
-    def ask(self, path: str, body: Any = None, method: str = "") -> tuple[int, Any, Any]:
+    def ask(self, path: str, body: Any = None, timeout: float = PATIENCE) -> tuple[int, Any, Any]:
         """Status, JSON and headers."""
         request = urllib.request.Request(
             f"{self.site.url}{path}",
             data=None if body is None else json.dumps(body).encode(),
-            method=method or ("GET" if body is None else "POST"),
+            method="GET" if body is None else "POST",
             headers={
                 "Authorization": f"Token {self.made['token']}",
                 "Content-Type": "application/json",
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return answer.status, json.loads(answer.read() or b"null"), answer.headers
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null"), error.headers
@@ -151,6 +153,58 @@ def test_the_same_with_redis(start: Callable[..., Web], nats_server: Server) -> 
         work_off_a_job(start(ANTENNA_BROKER_URL=f"redis://127.0.0.1:{port}/0"), nats_server)
     finally:
         end(redis)
+
+
+def test_views_that_wait_hold_no_database_connection(
+    start: Callable[..., Web], nats_server: Server
+) -> None:
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not on PATH: apt-get install postgresql")
+    import psycopg
+
+    with Postgres() as postgres:
+        web = start(celery=False, ANTENNA_DATABASE_URL=postgres.url)
+        web.site.seed(images=1, job=2, status="STARTED")
+        client = natslease.Client(nats_server.url)
+        client.queue("job_2", subject="job.2.tasks", consumer="job-2-consumer").ensure()
+        client.close()
+        body = {"batch_size": 1, "wait": 4}
+        with ThreadPoolExecutor(16) as pool, psycopg.connect(postgres.url, autocommit=True) as db:
+            answers = [pool.submit(web.ask, "/jobs/2/tasks/", body) for _ in range(16)]
+            held = []
+            until = time.monotonic() + 20
+            while not all(answer.done() for answer in answers):
+                assert time.monotonic() < until
+                row = db.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                    " AND pid <> pg_backend_pid()"
+                ).fetchone()
+                assert row is not None
+                held.append(row[0])
+                time.sleep(0.02)
+        assert {answer.result()[0] for answer in answers} == {200}
+        # At first they look at their jobs; in the end they answer. Meanwhile nothing is held.
+        assert sorted(held)[len(held) // 2] == 0, held
+        assert held.count(0) > 25, held
+
+
+def test_what_a_client_asked_for_that_has_left_is_given_back(
+    start: Callable[..., Web], nats_server: Server
+) -> None:
+    web = start(celery=False)
+    web.site.seed(images=1, job=2, status="STARTED")
+    with natslease.Client(nats_server.url) as client:
+        queue = client.queue("job_2", subject="job.2.tasks", consumer="job-2-consumer")
+        queue.ensure()
+        with pytest.raises(TimeoutError):
+            web.ask("/jobs/2/tasks/", {"batch_size": 1, "wait": 5}, timeout=1.0)
+        queue.publish([b'{"id": "1"}'])
+        # The view that waits gets it, finds that nobody is there, and gives it back.
+        until = time.monotonic() + 10
+        while not (tasks := web.ask("/jobs/2/tasks/", {"batch_size": 1, "wait": 1})[1]["tasks"]):
+            assert time.monotonic() < until, queue.info()
+        assert tasks[0]["id"] == "1"
 
 
 def test_cancelling_takes_the_queue_away(start: Callable[..., Web], nats_server: Server) -> None:

@@ -40,6 +40,7 @@ def database(url: str) -> dict[str, object]:
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": DATA / "antenna.sqlite3",
+            "TEST": {"NAME": DATA / "test.sqlite3"},  # in memory threads cannot wait for each other
             "OPTIONS": {
                 # Several processes write: wait for each other, and do not start as a reader.
                 "timeout": 20,
@@ -105,7 +106,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "acks of results that are saved": {
-        "task": "natslease.contrib.celery.settle_inbox",
+        "task": "natslease.settle_inbox",
         "schedule": 30.0,
     },
     "jobs that are stale": {"task": "natslease.contrib.antenna.reap_stale_jobs", "schedule": 900.0},

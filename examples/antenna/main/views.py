@@ -16,6 +16,7 @@ from natslease.contrib.antenna import (
     IncompleteJobFilter,
     JobQueueMixin,
     WorkerInfo,
+    WorkerViewSet,
     note_seen,
     worker_of,
 )
@@ -183,5 +184,6 @@ class JobViewSet(
 router = OptionalSlashRouter()
 router.register("jobs", JobViewSet, basename="job")
 router.register("projects", ProjectViewSet, basename="project")
+router.register("workers", WorkerViewSet, basename="worker")
 router.register("ml/pipelines", PipelineViewSet, basename="pipeline")
 router.register("ml/processing_services", ProcessingServiceViewSet, basename="service")

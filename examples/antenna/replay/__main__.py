@@ -23,11 +23,10 @@ from typing import Any
 
 from natslease.testing import find_server
 
-from .figures import OUTAGES, figures, plot, table, write
+from . import healthy
+from .figures import DOCS, OUTAGES, figures, insert, plot, table, write
 from .half import FULL, SHORT, SMOKE, Half, Story
 
-ROOT = Path(__file__).resolve().parents[3]
-DOCS = ROOT / "docs" / "explanation"
 RECORDED = DOCS / "incident.json"
 
 
@@ -72,6 +71,13 @@ def machine() -> dict[str, str]:
         "nats-server": version.stdout.split()[-1],
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def _told(where: dict[str, str]) -> str:
+    return (
+        f"One run, {where['date']}: {where['cpu']} (a virtual machine with other work on it, load "
+        f"{where['load before']}), Python {where['python']}, nats-server {where['nats-server']}."
+    )
 
 
 def run(name: str, lengths: Any, *, postgres: bool) -> Half:
@@ -134,6 +140,10 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / RECORDED.name, made, where)
         plot(list(halves.values()), folder / "incident.png")
+        if folder == DOCS:
+            text = _told(where) + "\n\n" + table(made["before"], made["after"])
+            insert(DOCS / "incident.md", "incident", text)
+            insert(DOCS / "incident.md", "healthy", healthy.show(healthy.run()))
         print(f"Written: {folder / RECORDED.name}, {folder / 'incident.png'}")
     problems = harm(made["after"]) if "after" in made else []
     if problems:

@@ -9,9 +9,8 @@ from typing import Any
 
 from .half import Half
 
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "explanation"
 OUTAGES = ("frozen", "slow", "killed")
-# A poll is served again when it is answered in this time: it waits half a second for tasks.
-PROMPT = 2.0
 
 
 def _of(rows: list[dict[str, Any]], begin: float, finish: float) -> list[dict[str, Any]]:
@@ -68,13 +67,13 @@ def figures(half: Half) -> dict[str, Any]:
 
 
 def _recovery(half: Half, finish: float, back: float) -> float | None:
-    """Seconds until no request to the queue suffers any more; None: not while it was watched."""
+    """Seconds until the last request to the queue failed; None: not while it was watched."""
     last = 0.0
     for poll in half.polls:
         ended = poll["at"] + poll["took"] - finish
         if ended <= 0 or poll["at"] >= finish + back:
             continue
-        if poll["status"] != "200" or poll["took"] > PROMPT:
+        if poll["status"] not in ("200", "409"):
             last = max(last, ended)
     return None if last >= back - 1 else round(last, 1)
 
@@ -130,6 +129,16 @@ def table(before: dict[str, Any] | None, after: dict[str, Any]) -> str:
 def write(path: Path, halves: dict[str, dict[str, Any]], machine: dict[str, str]) -> None:
     """Writes the figures."""
     path.write_text(json.dumps({"machine": machine, **halves}, indent=1) + "\n")
+
+
+def insert(page: Path, name: str, text: str) -> None:
+    """Puts a text between the page's marks of that name."""
+    before, mark, rest = page.read_text().partition(f"<!-- {name}: ")
+    note, _, rest = rest.partition("\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not mark or not end:
+        raise ValueError(f"{page} has no marks of {name}")
+    page.write_text(f"{before}{mark}{note}\n{text.strip()}\n{end}{after}")
 
 
 def plot(halves: list[Half], path: Path) -> None:

@@ -73,7 +73,7 @@ class Worker:
         if self.options["registers"]:
             body = {"client_info": self.info}
             url = f"{self.options['url']}/workers/"
-            answer = requests.post(url, json=body, headers=self.headers, timeout=10)
+            answer = requests.post(url, json=body, headers=self.headers, timeout=30)
             answer.raise_for_status()
             self.info["epoch"] = answer.json()["epoch"]
         time.sleep(self.options["boot"])
@@ -89,8 +89,9 @@ class Worker:
     def _poll(self) -> None:
         chance = random.Random()
         time.sleep(chance.random() * 0.5)
-        # As in a process that pulls with `requests`: one connection, which a timeout costs.
         session = requests.Session()
+        # A connection that is kept could be closed by the server just as the next request is sent.
+        session.headers["Connection"] = "close"
         session.headers.update(self.headers)
         while not self.fenced.is_set():
             plan = self.plan.now()
@@ -153,7 +154,10 @@ class Monitor:
 
     def _look(self, session: requests.Session, sessions: list[requests.Session]) -> None:
         stub, began = self.plan.now()["stub"], time.time()
-        headers = {"Authorization": f"Token {self.options['token']}"}
+        headers = {
+            "Authorization": f"Token {self.options['token']}",
+            "Connection": "close",
+        }
         url = f"{self.options['url']}/ml/pipelines/"
         try:
             status = str(session.get(url, headers=headers, timeout=30).status_code)

@@ -157,7 +157,7 @@ class Site:
             "ANTENNA_DATA": str(folder),
             "ANTENNA_BIND": f"127.0.0.1:{self.port}",
             "NATS_URL": nats_url,
-            "PYTHONPATH": str(SITE),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH")))),
             **environment,
         }
         self.environment.setdefault("DJANGO_SETTINGS_MODULE", "antenna.settings")

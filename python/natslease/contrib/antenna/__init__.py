@@ -15,6 +15,7 @@ from ._names import ACTIVE, ASYNC_API, FINAL, INTERNAL, RESULTS_STAGE, RUNNING, 
 from ._reaper import ReapPolicy, ReapReport, reap_stale_jobs
 
 if TYPE_CHECKING:
+    from ._registry import WorkerViewSet
     from ._worker import WorkerInfo, worker_of
     from .filters import IncompleteJobFilter, incomplete
     from .views import JobQueueMixin, ResultItemSerializer
@@ -35,6 +36,7 @@ __all__ = [
     "ReapReport",
     "ResultItemSerializer",
     "WorkerInfo",
+    "WorkerViewSet",
     "incomplete",
     "note_seen",
     "reap_stale_jobs",
@@ -49,6 +51,7 @@ _LATER = {
     "JobQueueMixin": "views",
     "ResultItemSerializer": "views",
     "WorkerInfo": "_worker",
+    "WorkerViewSet": "_registry",
     "worker_of": "_worker",
 }
 

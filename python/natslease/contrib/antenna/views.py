@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +21,7 @@ import natslease
 from natslease.contrib.django import LeaseRef, accept_lease, emit_lease
 from natslease.contrib.drf import LeaseField, SettleMixin, queue_action
 
-from . import _names, _task
+from . import _fleet, _names, _registry, _task
 from ._jobqueue import JobQueue
 from ._worker import WorkerInfo, worker_of
 
@@ -28,6 +30,7 @@ logger = logging.getLogger("natslease.contrib.antenna")
 DEFAULT_WAIT = 0.5
 # reserve_any takes hundreds of queues; the jobs that have waited longest come first.
 MAX_JOBS = 500
+_LEAST_LEFT = 0.1
 _RETURNED = {"settled": "released"}
 _EXTENDED = {"settled": "extended"}
 _NAKED = {"settled": "nak"}
@@ -61,6 +64,10 @@ class JobQueueMixin(_Base):
     - ``note_worker(worker, job)``: a worker has asked.
     """
 
+    # Seconds for all that a request asks NATS for, besides the wait for a first task. Workers give
+    # up after 5 s: what is answered later nobody reads.
+    queue_timeout = 2.0
+
     item_serializer_class = ResultItemSerializer
     lease_field_name = "reply_subject"
 
@@ -87,10 +94,10 @@ class JobQueueMixin(_Base):
         worker, n, wait = self._asked(request)
         if not self._serves(job, worker):
             return Response({"tasks": []})
-        self._admit(worker, job)
+        left = self._admit(worker, job)
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
         try:
-            batch = self.reserve(queue, n, wait=wait)
+            batch = self.reserve(queue, n, wait=wait, timeout=wait + left)
         except natslease.QueueNotFound:
             logger.info("job %s has no queue: no tasks for %s", job.pk, worker)
             return Response({"tasks": []})
@@ -102,12 +109,12 @@ class JobQueueMixin(_Base):
         """Tasks of all jobs that the token may see, or of those with the named pipelines."""
         worker, n, wait = self._asked(request)
         jobs = {job.pk: job for job in self._active_jobs(request)}
-        self._admit(worker, None)
+        left = self._admit(worker, None)
         if not jobs:
             return Response({"tasks": []})
         queues = [JobQueue(pk, alias=self.queue_alias).queue for pk in jobs]
         try:
-            batch = self.reserve(queues, n, wait=wait)
+            batch = self.reserve(queues, n, wait=wait, timeout=wait + left)
         except natslease.QueueNotFound:
             return Response({"tasks": []})
         errors = getattr(batch, "errors", {})
@@ -149,8 +156,17 @@ class JobQueueMixin(_Base):
         found: Iterable[Any] = jobs.select_related("pipeline").order_by("pk").distinct()[:MAX_JOBS]
         return found
 
-    def _admit(self, worker: WorkerInfo, job: Any | None) -> None:
+    def _admit(self, worker: WorkerInfo, job: Any | None) -> float:
+        """Takes note of a worker. One that was superseded gets no further (409).
+
+        Returns:
+            How many of the seconds for asking NATS are left.
+        """
         self.note_worker(worker, job)
+        began = monotonic()
+        with self.waiting():
+            _fleet.admit(worker, self.queue_alias, self.queue_timeout)
+        return max(self.queue_timeout - (monotonic() - began), _LEAST_LEFT)
 
     def _give(
         self,
@@ -177,6 +193,7 @@ class JobQueueMixin(_Base):
             given.append(lease)
             tasks.append(fields)
         if given:
+            _fleet.record("reserve", worker, given, self.queue_alias)
             names = ", ".join(f"{lease.queue.stream}/{lease.id or lease.seq}" for lease in given)
             logger.info("%d tasks to %s: %s", len(given), worker, names)
         return tasks
@@ -192,7 +209,7 @@ class JobQueueMixin(_Base):
         # NATS is not asked for anything: results are taken over during an outage too, and a worker
         # that was superseded has done what it has done.
         self.note_worker(worker, job)
-        return Response(_accepted(job.pk, self._settle_of(job, items)))
+        return Response(_accepted(job.pk, self._settle_of(worker, job, items)))
 
     @action(detail=False, methods=["post"], url_path="result")
     @queue_action
@@ -200,20 +217,26 @@ class JobQueueMixin(_Base):
         """Results of several jobs."""
         worker, items = worker_of(request), _items(request, "results")
         self.note_worker(worker, None)
-        answers = self._by_job(items, "reply_subject", self._settle_of)
+        answers = self._by_job(items, "reply_subject", partial(self._settle_of, worker))
         return Response(_accepted(None, answers))
 
-    def _settle_of(self, job: Any, items: list[Any]) -> list[dict[str, Any]]:
+    def _settle_of(self, worker: WorkerInfo, job: Any, items: list[Any]) -> list[dict[str, Any]]:
         if job.status in _names.FINAL:
             error = f"job {job.pk} is {job.status}"
             return [_told(item, "gone", error) for item in items]
         self._job = job
+        self._taken: list[str] = []
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
-        return self.settle_items(queue, items)
+        answers = self.settle_items(queue, items)
+        # Who has done them; the acks themselves follow when the results are saved.
+        _fleet.record("ack", worker, self._taken, self.queue_alias)
+        return answers
 
     def accept_item(self, ref: LeaseRef, item: Any) -> dict[str, Any] | None:
         """Hands a result on; called for each that is not known yet."""
-        return self.queue_result(self._job, ref, item["result"])
+        told = self.queue_result(self._job, ref, item["result"])
+        self._taken.append(ref.ack_subject)
+        return told
 
     # Time.
 
@@ -253,13 +276,13 @@ class JobQueueMixin(_Base):
         """The same, for tasks of several jobs."""
         return self._of_any(request, "nak", _NAKED)
 
-    def _of_one(self, request: Request, how: str, words: dict[str, str]) -> Response:
+    def _of_one(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
         job = self.get_object()
         worker, items = worker_of(request), _items(request, "reply_subjects")
         self._admit(worker, job)
         return self._leases(self._settle_leases(job, worker, items, how, words))
 
-    def _of_any(self, request: Request, how: str, words: dict[str, str]) -> Response:
+    def _of_any(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
         worker, items = worker_of(request), _items(request, "reply_subjects")
         self._admit(worker, None)
 
@@ -271,8 +294,35 @@ class JobQueueMixin(_Base):
     def _leases(self, leases: list[dict[str, Any]]) -> Response:
         return Response({"leases": leases, "ack_wait": _names.setting("NATS_TASK_TTR")})
 
+    # Who has what.
+
+    @action(detail=True, methods=["get"], url_path="workers")
+    @queue_action
+    def workers(self, request: Request, pk: Any = None) -> Response:
+        """The workers that have, or had, tasks of the job."""
+        job = self.get_object()
+        with self.waiting():
+            found = _registry.holders_of(_names.stream_name(job.pk), self.queue_alias)
+        return Response({"workers": found})
+
+    @action(detail=True, methods=["get"], url_path=r"tasks/(?P<task>[^/]{1,200})/workers")
+    @queue_action
+    def task_workers(self, request: Request, pk: Any = None, task: str = "") -> Response:
+        """Who has a task, and who had it: by its id in the queue, or its sequence."""
+        job = self.get_object()
+        with self.waiting():
+            found = _registry.history_of(_names.stream_name(job.pk), task, self.queue_alias)
+        if found is None:
+            raise NotFound({"error": f"nothing is known of task {task} of job {job.pk}"})
+        return Response(found)
+
     def _settle_leases(
-        self, job: Any, worker: WorkerInfo, items: list[Any], how: str, words: dict[str, str]
+        self,
+        job: Any,
+        worker: WorkerInfo,
+        items: list[Any],
+        how: _fleet.Kind,
+        words: dict[str, str],
     ) -> list[dict[str, Any]]:
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
         answers: list[dict[str, Any]] = [{} for _ in items]
@@ -287,10 +337,13 @@ class JobQueueMixin(_Base):
         if found:
             options = _nak_options(self.request) if how == "nak" else {}
             with self.waiting():
-                results = getattr(queue, how)(list(found.values()), **options)
+                results = getattr(queue, how)(
+                    list(found.values()), timeout=self.queue_timeout, **options
+                )
             for i, result in zip(found, results, strict=True):
                 status = words.get(result.status, result.status)
                 answers[i] = _told(items[i], status, str(result.error or ""))
+            _fleet.record(how, worker, found.values(), self.queue_alias)
         return answers
 
     def _accept(self, item: Any, queue: natslease.Queue) -> LeaseRef | natslease.Error:
