@@ -206,6 +206,9 @@ func (s *session) judge(err error) bool {
 		return false
 	}
 	(*told)(err)
+	if err == nil { // of an end whoever ended it tells; here answers wait, which a log handler must not hold up
+		s.hub.spawn(s.hub.cfg.Timeout, func(context.Context) { s.hub.breaker.announce() })
+	}
 	return true
 }
 
