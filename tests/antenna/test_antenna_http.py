@@ -140,6 +140,7 @@ def test_results_for_a_job_that_is_over_are_gone(world: World, api: Api) -> None
         {"batch_size": 1, "client_info": "me"},
         {"batch_size": 1, "client_info": {"x": "y" * 5000}},
         {"batch_size": 1, "client_info": {"epoch": "one"}},
+        {"batch_size": 1, "client_info": {"hostname": "a\0b"}},
     ],
 )
 def test_nonsense_is_told_so_and_nothing_is_touched(
@@ -152,6 +153,26 @@ def test_nonsense_is_told_so_and_nothing_is_touched(
     info = JobQueue(job.pk).info()
     assert info is not None
     assert info.num_pending == 1
+
+
+def test_nonsense_about_pipelines_projects_and_jobs(world: World, api: Api) -> None:
+    world.job(images=1)
+    bad: list[dict[str, Any]] = [
+        {"pipelines": "moths"},
+        {"pipelines": [1]},
+        {"pipelines": ["a\0b"]},
+        {"projects": 1},
+        {"projects": [10**30]},
+        {"projects": [True]},
+    ]
+    for fields in bad:
+        assert api.post("/jobs/tasks/", {"batch_size": 1, **fields})[0] == 400, fields
+    leases = ["$JS.ACK.job_99999999999999999999.c.1.1.1.1.0", "$JS.ACK.job_1.c.1.1.1.1.0"]
+    status, body = api.post("/jobs/extend/", {"reply_subjects": leases})
+    assert status == 200
+    assert [x["status"] for x in body["leases"]] == ["invalid"] * 2
+    assert api.post("/jobs/extend/", {"reply_subjects": ["x"] * 10_001})[0] == 400
+    assert api.post("/jobs/99999999999999999999/tasks/", {"batch_size": 1})[0] == 404
 
 
 def test_bodies_that_are_no_json_objects(world: World, api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from celery import shared_task
@@ -75,7 +76,8 @@ def save_result(job_id: int, lease: dict[str, str], result: Any) -> str:
         if job is None or job.status in FINAL:
             return "job is over"
         image_id = result.get("image_id") if isinstance(result, dict) else None
-        image = job.images.filter(pk=image_id).first() if str(image_id).isdigit() else None
+        is_number = re.fullmatch(r"[0-9]{1,18}", str(image_id)) is not None
+        image = job.images.filter(pk=image_id).first() if is_number else None
         if image is None:
             logger.warning("a result of job %s is for no image of it: %.100r", job_id, image_id)
             return "no image"

@@ -27,7 +27,7 @@ JETSTREAM_TIMEOUT = 10.0  # seconds for a call
 CONNECT_TIMEOUT = 5.0
 STREAM_AGE = 24 * 3600.0
 
-_JOB_STREAM = re.compile(r"job_([1-9][0-9]*)")
+_JOB_STREAM = re.compile(r"job_([1-9][0-9]{0,17})")  # what a database takes
 
 _DEFAULTS: dict[str, Any] = {
     "NATS_URL": "nats://localhost:4222",

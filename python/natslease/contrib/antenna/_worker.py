@@ -67,8 +67,11 @@ def worker_of(request: Request) -> WorkerInfo:
     info = {} if info is None else info
     if not isinstance(info, dict):
         raise ValidationError({"client_info": "is not an object"})
-    if len(json.dumps(info)) > _MAX_INFO:
+    text = json.dumps(info)
+    if len(text) > _MAX_INFO:
         raise ValidationError({"client_info": f"is longer than {_MAX_INFO} characters"})
+    if "\\u0000" in text:
+        raise ValidationError({"client_info": "has NUL characters"})  # PostgreSQL keeps none
     user = getattr(request, "user", None)
     return WorkerInfo(
         service=_text(info, "service"),

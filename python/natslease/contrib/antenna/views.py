@@ -21,13 +21,12 @@ import natslease
 from natslease.contrib.django import LeaseRef, accept_lease, emit_lease
 from natslease.contrib.drf import LeaseField, SettleMixin, queue_action
 
-from . import _fleet, _names, _registry, _task
+from . import _fleet, _names, _registry, _requests, _task
 from ._jobqueue import JobQueue
 from ._worker import WorkerInfo, worker_of
 
 logger = logging.getLogger("natslease.contrib.antenna")
 
-DEFAULT_WAIT = 0.5
 # reserve_any takes hundreds of queues; the jobs that have waited longest come first.
 MAX_JOBS = 500
 _LEAST_LEFT = 0.1
@@ -127,7 +126,7 @@ class JobQueueMixin(_Base):
     def _asked(self, request: Request) -> tuple[WorkerInfo, int, float]:
         worker = worker_of(request)
         n = self.batch_size(request, "batch_size", "batch")
-        return worker, n, _wait(request)
+        return worker, n, _requests.wait_of(request)
 
     def _serves(self, job: Any, worker: WorkerInfo) -> bool:
         """Whether the job has a queue to ask. Says who asked for one that does not serve."""
@@ -142,16 +141,14 @@ class JobQueueMixin(_Base):
 
     def _active_jobs(self, request: Request) -> Iterable[Any]:
         jobs = self.get_queryset().filter(status__in=_names.ACTIVE, dispatch_mode=_names.ASYNC_API)
-        named = _slugs(_body(request).get("pipelines"))
+        named = _requests.slugs_of(_requests.body_of(request).get("pipelines"))
         if named:
             known = set(self.pipelines().filter(slug__in=named).values_list("slug", flat=True))
             if unknown := sorted(named - known):
                 raise NotFound({"error": f"unknown pipelines: {', '.join(unknown)[:200]}"})
             jobs = jobs.filter(pipeline__slug__in=named)
-        projects = _body(request).get("projects")
+        projects = _requests.numbers_of(request, "projects")
         if projects is not None:
-            if not isinstance(projects, list) or not all(type(p) is int for p in projects):
-                raise ValidationError({"projects": "is not a list of numbers"})
             jobs = jobs.filter(project__in=projects)
         found: Iterable[Any] = jobs.select_related("pipeline").order_by("pk").distinct()[:MAX_JOBS]
         return found
@@ -205,25 +202,25 @@ class JobQueueMixin(_Base):
     def result(self, request: Request, pk: Any = None) -> Response:
         """Results of one job. Each is answered for itself."""
         job = self.get_object()
-        worker, items = worker_of(request), _items(request, "results")
+        worker, items = worker_of(request), _requests.items_of(request, "results")
         # NATS is not asked for anything: results are taken over during an outage too, and a worker
         # that was superseded has done what it has done.
         self.note_worker(worker, job)
-        return Response(_accepted(job.pk, self._settle_of(worker, job, items)))
+        return Response(_requests.accepted(job.pk, self._settle_of(worker, job, items)))
 
     @action(detail=False, methods=["post"], url_path="result")
     @queue_action
     def any_result(self, request: Request) -> Response:
         """Results of several jobs."""
-        worker, items = worker_of(request), _items(request, "results")
+        worker, items = worker_of(request), _requests.items_of(request, "results")
         self.note_worker(worker, None)
         answers = self._by_job(items, "reply_subject", partial(self._settle_of, worker))
-        return Response(_accepted(None, answers))
+        return Response(_requests.accepted(None, answers))
 
     def _settle_of(self, worker: WorkerInfo, job: Any, items: list[Any]) -> list[dict[str, Any]]:
         if job.status in _names.FINAL:
             error = f"job {job.pk} is {job.status}"
-            return [_told(item, "gone", error) for item in items]
+            return [_requests.told(item, "gone", error) for item in items]
         self._job = job
         self._taken: list[str] = []
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
@@ -278,12 +275,12 @@ class JobQueueMixin(_Base):
 
     def _of_one(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
         job = self.get_object()
-        worker, items = worker_of(request), _items(request, "reply_subjects")
+        worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, job)
         return self._leases(self._settle_leases(job, worker, items, how, words))
 
     def _of_any(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
-        worker, items = worker_of(request), _items(request, "reply_subjects")
+        worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, None)
 
         def settle(job: Any, of_job: list[Any]) -> list[dict[str, Any]]:
@@ -333,16 +330,16 @@ class JobQueueMixin(_Base):
                 found[i] = ref.ack_subject
             else:
                 status = "gone" if isinstance(ref, natslease.LeaseGone) else "invalid"
-                answers[i] = _told(item, status, str(ref))
+                answers[i] = _requests.told(item, status, str(ref))
         if found:
-            options = _nak_options(self.request) if how == "nak" else {}
+            options = _requests.nak_options_of(self.request) if how == "nak" else {}
             with self.waiting():
                 results = getattr(queue, how)(
                     list(found.values()), timeout=self.queue_timeout, **options
                 )
             for i, result in zip(found, results, strict=True):
                 status = words.get(result.status, result.status)
-                answers[i] = _told(items[i], status, str(result.error or ""))
+                answers[i] = _requests.told(items[i], status, str(result.error or ""))
             _fleet.record(how, worker, found.values(), self.queue_alias)
         return answers
 
@@ -365,14 +362,16 @@ class JobQueueMixin(_Base):
             lease = item.get(key) if key and isinstance(item, dict) else item
             job_id = self.job_of_lease(lease)
             if job_id is None:
-                answers[i] = _told(item, "invalid", "it is not a lease of a job")
+                answers[i] = _requests.told(item, "invalid", "it is not a lease of a job")
             else:
                 places.setdefault(job_id, []).append(i)
         jobs = self.get_queryset().filter(pk__in=places).select_related("pipeline").in_bulk()
         for job_id, of_job in places.items():
             if (job := jobs.get(job_id)) is None:
                 for i in of_job:
-                    answers[i] = _told(items[i], "invalid", "it is not a lease of your jobs")
+                    answers[i] = _requests.told(
+                        items[i], "invalid", "it is not a lease of your jobs"
+                    )
                 continue
             for i, answer in zip(of_job, settle(job, [items[i] for i in of_job]), strict=True):
                 answers[i] = answer
@@ -390,59 +389,3 @@ class JobQueueMixin(_Base):
         except natslease.InvalidLease:
             return None
         return _names.job_of_stream(stream)
-
-
-def _body(request: Request) -> dict[str, Any]:
-    if not isinstance(request.data, dict):
-        raise ValidationError({"error": "the body is not an object"})
-    return request.data
-
-
-def _items(request: Request, name: str) -> list[Any]:
-    items = _body(request).get(name)
-    if not isinstance(items, list):
-        raise ValidationError({name: "is not a list"})
-    return items
-
-
-def _wait(request: Request) -> float:
-    """How long to wait for the first task, in seconds; the longest that is possible is a setting of
-    ``NATSLEASE_HTTP``."""
-    value = _body(request).get("wait", request.query_params.get("wait", DEFAULT_WAIT))
-    try:
-        seconds = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        seconds = float("nan")
-    if not 0 <= seconds <= 3600:
-        raise ValidationError({"wait": ["Must be a number of seconds from 0 to 3600."]})
-    return seconds
-
-
-def _slugs(named: Any) -> set[str]:
-    if named is None:
-        return set()
-    if not isinstance(named, list) or not all(isinstance(slug, str) for slug in named):
-        raise ValidationError({"pipelines": "is not a list of slugs"})
-    return set(named)
-
-
-def _nak_options(request: Request) -> dict[str, Any]:
-    body = _body(request)
-    reason, delay = body.get("reason", ""), body.get("delay", 0)
-    if not isinstance(reason, str):
-        raise ValidationError({"reason": ["Must be a text."]})
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= 86_400:
-        raise ValidationError({"delay": ["Must be a number of seconds from 0 to 86400."]})
-    return {"reason": reason[:1000], "delay": float(delay)}
-
-
-def _told(item: Any, status: str, error: str = "") -> dict[str, Any]:
-    lease = item.get("reply_subject") if isinstance(item, dict) else item
-    answer = {"reply_subject": lease, "status": status}
-    return {**answer, "error": error} if error else answer
-
-
-def _accepted(job_id: Any, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    queued = sum(1 for answer in answers if answer["status"] == "queued")
-    body = {"status": "accepted", "results_queued": queued, "tasks": answers}
-    return body if job_id is None else {**body, "job_id": job_id}
