@@ -7,10 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import pytest
 
 import natslease
 from natslease import Message
+from natslease.fleet import Fleet, Identity
 from natslease.testing import Server
 
 TASKS = 1_000
@@ -92,6 +96,27 @@ def stopped_taker(url: str) -> None:
             leases.close()  # type: ignore[attr-defined]
 
 
+def fenced_taker(url: str, slot: str) -> None:
+    """A worker whose place a newer one takes: while it waits, and while it holds tasks."""
+    with (
+        natslease.Client(url, name="fenced") as old,
+        natslease.Client(url, name="fencing") as new,
+        ThreadPoolExecutor() as pool,
+    ):
+        worker = Fleet(old).join(Identity("takers", slot=slot))
+        queue = old.queue("tasks", **OPTIONS)  # type: ignore[arg-type]
+        held = queue.reserve(100, wait=5)
+        empty = old.queue("empty")
+        empty.ensure()
+        waiting = pool.submit(empty.reserve, 1, wait=15, timeout=20)
+        Fleet(new).join(Identity("takers", slot=slot)).leave()
+        for call in (waiting.result, lambda: queue.reserve(1)):
+            with pytest.raises(natslease.Superseded):
+                call()
+        assert worker.superseded
+        assert {r.status for r in queue.release(held)} == {"settled"}
+
+
 def take_all(queue: Any) -> dict[str, Any]:
     """Holds every task, each once."""
     held: dict[str, Any] = {}
@@ -112,13 +137,14 @@ def test_promise_5_giving_back_wears_nothing_out(nats_server: Server) -> None:
         queue.ensure()
         ids = {f"task {i}" for i in range(TASKS)}
         queue.publish([Message(b"x", id=name) for name in ids])
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             with Holder(url) as killed, Holder(url) as frozen:
                 assert not set(killed.read()) & set(frozen.read())
                 killed.process.kill()
                 frozen.process.send_signal(signal.SIGSTOP)
                 asyncio.run(cancelled_takers(url))
                 stopped_taker(url)
+                fenced_taker(url, slot=str(number))
                 held = take_all(queue)
                 assert set(held) == ids
                 frozen.process.send_signal(signal.SIGCONT)
