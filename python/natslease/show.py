@@ -20,12 +20,14 @@ def queue_rows(client: Client, pattern: str) -> list[dict[str, Any]]:
             "messages": stream.messages,
             "bytes": stream.bytes,
             "oldest_at": stream.first_at,
+            "last_seq": stream.last_seq,
         }
         for consumer in stream.consumers:
             rows.append(  # noqa: PERF401 (two lists of fields)
                 {
                     **of_stream,
                     "consumer": consumer.name,
+                    "subject": (consumer.subjects or stream.subjects or [""])[0],
                     "pending": consumer.num_pending,
                     "leased": consumer.num_ack_pending,
                     "redelivered": consumer.num_redelivered,
@@ -33,7 +35,8 @@ def queue_rows(client: Client, pattern: str) -> list[dict[str, Any]]:
                 }
             )
         if not stream.consumers:
-            none = {"consumer": "", "pending": stream.messages, "leased": 0}
+            subject = (stream.subjects or [""])[0]
+            none = {"consumer": "", "subject": subject, "pending": stream.messages, "leased": 0}
             rows.append({**of_stream, **none, "redelivered": 0, "waiting": 0})
     return rows
 

@@ -16,4 +16,5 @@ urlpatterns = [
     path("plain/tasks/", views.tasks),
     path("plain/async/", views.tasks_async),
     path("unrelated/", views.unrelated),
+    path("queues/", include("natslease.contrib.django.urls")),
 ]
