@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 import natslease
-from natslease.contrib.django import clients, page
+from natslease.contrib.django import clients, fleet_of, page
+from natslease.fleet import Identity
 from natslease.testing import Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -126,6 +127,22 @@ def test_actions_that_are_none(
     assert answer.status_code == status
     assert answer.json()["error"]
     assert letters.info().messages == 2
+
+
+def test_workers_are_shown_and_stopped(staff: Client, site: Any) -> None:
+    fleet = fleet_of()
+    place = Identity("adc", host="h", slot="0")
+    registered = fleet.register(place)
+    (row,) = json.loads(staff.get("/queues/data/").content)["workers"]
+    assert (row["name"], row["status"], row["stopped"]) == ("adc@h/0", "online", "")
+    assert act(staff, action="stop", worker="adc@h/0").status_code == 200
+    with pytest.raises(natslease.Superseded, match="by ann"):
+        fleet.renew(place, registered.epoch)
+    (row,) = json.loads(staff.get("/queues/data/").content)["workers"]
+    assert row["stopped"] == "by ann"
+    assert act(staff, action="stop", worker="adc@h/1").status_code == 404
+    assert act(staff, action="stop", worker="adc").status_code == 400
+    assert act(staff, action="stop").status_code == 400
 
 
 def test_only_by_post_and_with_the_token(staff: Client, letters: natslease.Queue) -> None:

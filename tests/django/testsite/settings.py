@@ -51,4 +51,6 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 NATS_URL = os.environ.get("SITE_NATS_URL", "nats://127.0.0.1:1")
 NATSLEASE: dict[str, Any] = {"default": {"URL": NATS_URL, "TIMEOUT": 2.0}}
+if letters := os.environ.get("SITE_DEAD_LETTERS"):
+    NATSLEASE["default"]["DEAD_LETTERS"] = letters
 NATSLEASE_HTTP: dict[str, Any] = json.loads(os.environ.get("SITE_HTTP", "{}"))

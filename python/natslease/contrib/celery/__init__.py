@@ -7,6 +7,6 @@ Worker processes that are forked need no signal handlers.
 
 from __future__ import annotations
 
-from ._tasks import settle, settle_inbox
+from ._tasks import settle, settle_inbox, sweep
 
-__all__ = ["settle", "settle_inbox"]
+__all__ = ["settle", "settle_inbox", "sweep"]

@@ -88,6 +88,35 @@ def settle_inbox(limit: int = 1000, keep_days: float = 7.0) -> dict[str, int]:
     return {**inbox.settle_pending(limit), "pruned": inbox.prune(keep_days * 86_400)}
 
 
+@shared_task(name="natslease.sweep", ignore_result=True)
+def sweep(alias: str = "default", dry_run: bool = False) -> dict[str, Any]:
+    """For beat, every hour or so: deletes queues that nobody wants any more, as
+    ``NATSLEASE[alias]["SWEEP"]`` says. Needs ``natslease.contrib.django``.
+
+    Args:
+        dry_run: only finds and logs them.
+
+    Returns:
+        The names of "orphans" and of what was "deleted", what has "failed" and why, and whether
+        there are "more".
+    """
+    from natslease.contrib import django
+
+    report = django.sweep(alias, dry_run=dry_run)
+    for name, error in report.failed.items():
+        logger.error("the orphan queue %s is not deleted: %s", name, error)
+    orphans = [orphan.name for orphan in report.orphans]
+    if orphans:
+        what = "found" if dry_run else "deleted"
+        logger.warning("orphan queues %s: %s", what, ", ".join(report.deleted or orphans))
+    return {
+        "orphans": orphans,
+        "deleted": report.deleted,
+        "failed": {name: str(error) for name, error in report.failed.items()},
+        "more": report.more,
+    }
+
+
 def client_of(alias: str) -> natslease.Client:
     """The client of an alias: of Django's settings, where it is set up, else of the environment."""
     if _in_django():

@@ -13,6 +13,7 @@ from __future__ import annotations
 from ._clients import AsyncClients, Clients, async_clients, clients
 from ._database import give_back_database
 from ._errors import error_response
+from ._fleet import fleet_of, sweep
 from ._leases import LeaseRef, accept_lease, emit_lease
 from ._views import ClientGone, queue_view, reserve
 from ._waiting import waiting
@@ -27,8 +28,10 @@ __all__ = [
     "clients",
     "emit_lease",
     "error_response",
+    "fleet_of",
     "give_back_database",
     "queue_view",
     "reserve",
+    "sweep",
     "waiting",
 ]

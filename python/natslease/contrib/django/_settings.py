@@ -24,7 +24,7 @@ CLIENT_OPTIONS = {
         if name != "servers"
     },
 }
-OWN_OPTIONS = ("DEAD_LETTERS",)
+OWN_OPTIONS = ("DEAD_LETTERS", "FLEET", "SWEEP")
 
 HTTP_DEFAULTS: dict[str, Any] = {
     "ACCEPT_LEASES": ("signed",),

@@ -12,9 +12,13 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from natslease import ConfigError
 
 from . import _settings
 from ._clients import clients
+from ._fleet import fleet_of, sweep_options
 
 _FILES = ("CREDENTIALS_FILE", "TLS_CA", "TLS_CERT", "TLS_KEY")
 _DEFAULT_TIMEOUT = 5.0
@@ -51,6 +55,8 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
         _ = clients[alias]
     except ImproperlyConfigured as error:
         yield checks.Error(str(error), id="natslease.E001")
+    else:
+        yield from _check_fleet(alias, options)
     if any(_has_secret(url) for url in _urls(alias, options)):
         yield checks.Warning(
             f"NATSLEASE[{alias!r}]: a URL has a password or token in it",
@@ -61,6 +67,18 @@ def _check_alias(alias: str) -> Iterator[CheckMessage]:
             id="natslease.W003",
         )
     yield from _check_time(alias, options)
+
+
+def _check_fleet(alias: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if "SWEEP" in options:
+        try:
+            import_string(sweep_options(alias)["KEEP"])
+        except (ImportError, ImproperlyConfigured) as error:
+            yield checks.Error(f"NATSLEASE[{alias!r}]['SWEEP']: {error}", id="natslease.E001")
+    try:
+        fleet_of(alias)
+    except (ImproperlyConfigured, ConfigError, TypeError) as error:
+        yield checks.Error(f"NATSLEASE[{alias!r}]['FLEET']: {error}", id="natslease.E001")
 
 
 def _check_time(alias: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:

@@ -21,11 +21,13 @@ from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
 import natslease
+from natslease.fleet import Identity, WorkerInfo
 from natslease.show import queue_rows
 
 from . import _settings
 from ._clients import clients
 from ._errors import OUTAGE
+from ._fleet import fleet_of
 from ._views import queue_view
 from ._waiting import max_waiting, places, waiting
 
@@ -91,10 +93,23 @@ def data(request: HttpRequest) -> JsonResponse:
         try:
             shown["queues"] = queue_rows(client, request.GET.get("pattern") or "*")
             _count_letters(alias, client, shown["queues"])
+            shown["workers"] = [_describe(worker) for worker in fleet_of(alias).workers()]
         except natslease.Error as error:
             shown["error"] = f"{OUTAGE}: {error}"
     shown["process"] = _process(client)
     return JsonResponse(shown)
+
+
+def _describe(worker: WorkerInfo) -> dict[str, Any]:
+    return {
+        "name": str(worker.worker),
+        "status": worker.status,
+        "last_seen": worker.last_seen,
+        "holding": ", ".join(f"{n:,} of {stream}" for stream, n in worker.holding.items()),
+        "done": worker.done,
+        "rate": worker.rate,
+        "stopped": worker.stopped,
+    }
 
 
 def _process(client: natslease.Client) -> dict[str, Any]:
@@ -153,6 +168,9 @@ def act(request: HttpRequest) -> JsonResponse:
     """Does what was asked for, and says what was done."""
     alias = request.POST.get("alias", _settings.DEFAULT_ALIAS)
     action, stream = request.POST.get("action", ""), request.POST.get("stream", "")
+    worker = request.POST.get("worker", "")
+    if alias in clients and action == "stop" and worker:
+        return _stop(request, alias, worker)
     if alias not in clients or action not in _ACTIONS or not stream:
         return JsonResponse({"error": "There is no such action."}, status=400)
     letters = _settings.options_of(alias).get("DEAD_LETTERS")
@@ -170,6 +188,19 @@ def act(request: HttpRequest) -> JsonResponse:
     _letters.clear()
     logger.warning("%s by %s: %s: %s", action, request.user, stream, done)
     return JsonResponse({"done": done})
+
+
+def _stop(request: HttpRequest, alias: str, name: str) -> JsonResponse:
+    try:
+        worker = Identity.parse(name)
+    except ValueError as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    with waiting(request):
+        stopped = fleet_of(alias).stop(worker, f"by {request.user}")
+    if not stopped:
+        return JsonResponse({"error": f"There is no worker {name}."}, status=404)
+    logger.warning("stop by %s: %s", request.user, name)
+    return JsonResponse({"done": f"{name} is stopped: its next call is refused"})
 
 
 def _purge(queue: natslease.Queue) -> str:
