@@ -189,7 +189,8 @@ def test_light_and_dark_wide_and_narrow(
     assert heading.is_visible() == (size is WIDE)
     if folder := os.environ.get("NATSLEASE_SCREENSHOTS"):
         kind = f"{'wide' if size is WIDE else 'phone'}-{scheme}"
-        page.screenshot(path=f"{folder}/staff-page-{kind}.png")
+        expect(row(page, "queues", "job_1365").locator("td").nth(6)).to_have_text("0.0")
+        page.screenshot(path=f"{folder}/staff-page-{kind}.png", full_page=True)
 
 
 def test_others_are_sent_to_the_login(page: Page, staff: Staff) -> None:

@@ -38,7 +38,7 @@ def sweep(
     """
     options = sweep_options(alias)
     keep: Callable[[], Iterable[str]] = import_string(options["KEEP"])
-    wanted = {*keep(), *_own_streams(alias)}
+    wanted = {*keep(), *own_streams(alias)}
     return fleet_of(alias).sweep(
         options["PATTERN"],
         keep=sorted(wanted),
@@ -69,7 +69,8 @@ def sweep_options(alias: str) -> dict[str, Any]:
     return options
 
 
-def _own_streams(alias: str) -> set[str]:
+def own_streams(alias: str) -> set[str]:
+    """The streams that natslease keeps for itself."""
     options = _settings.options_of(alias)
     fleet = options.get("FLEET") or {}
     bucket, events = fleet.get("BUCKET", "natslease_workers"), fleet.get("EVENTS")

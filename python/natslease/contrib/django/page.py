@@ -27,7 +27,7 @@ from natslease.show import queue_rows
 from . import _settings
 from ._clients import clients
 from ._errors import OUTAGE
-from ._fleet import fleet_of
+from ._fleet import fleet_of, own_streams
 from ._views import queue_view
 from ._waiting import max_waiting, places, waiting
 
@@ -91,7 +91,9 @@ def data(request: HttpRequest) -> JsonResponse:
     shown: dict[str, Any] = {"at": time.time(), "queues": [], "error": None}
     with waiting(request):
         try:
-            shown["queues"] = queue_rows(client, request.GET.get("pattern") or "*")
+            rows = queue_rows(client, request.GET.get("pattern") or "*")
+            own = own_streams(alias)
+            shown["queues"] = [row for row in rows if row["stream"] not in own]
             _count_letters(alias, client, shown["queues"])
             shown["workers"] = [_describe(worker) for worker in fleet_of(alias).workers()]
         except natslease.Error as error:
@@ -140,8 +142,6 @@ def _count_letters(alias: str, client: natslease.Client, rows: list[dict[str, An
         row["dead"] = None
         if not stream_of_letters or not row["consumer"] or i >= _COUNTED_QUEUES:
             continue
-        if row["stream"] == stream_of_letters:
-            continue
         key = (alias, row["stream"], row["consumer"])
         counted_at, count = _letters.get(key, (0.0, 0))
         if time.monotonic() - counted_at > _COUNTED_FOR:
@@ -173,13 +173,14 @@ def act(request: HttpRequest) -> JsonResponse:
         return _stop(request, alias, worker)
     if alias not in clients or action not in _ACTIONS or not stream:
         return JsonResponse({"error": "There is no such action."}, status=400)
-    letters = _settings.options_of(alias).get("DEAD_LETTERS")
+    if stream in own_streams(alias):
+        return JsonResponse({"error": f"{stream} is natslease's own."}, status=400)
     try:
         queue = clients[alias].queue(
             stream,
             subject=request.POST.get("subject") or None,
             consumer=request.POST.get("consumer") or None,
-            dead_letters=None if stream == letters else letters,
+            dead_letters=_settings.options_of(alias).get("DEAD_LETTERS"),
         )
         with waiting(request):
             done = _ACTIONS[action](queue)
