@@ -260,10 +260,9 @@ MOMENTS := promise_8 or promise_9 or cancel or closed or daemon or tasks_of or f
 
 .PHONY: repeat
 repeat: build servers ## Run the tests of forks, signals and cancelled calls TIMES=200 times in a row
-	for n in $$(seq $(TIMES)); do echo "$$n of $(TIMES)"; \
-		NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest -q -x --no-header -k "$(MOMENTS)" \
-			tests/python/test_promise_04_asyncio.py tests/python/test_promise_08_fork.py \
-			tests/python/test_promise_09_interrupt.py tests/python/test_exit.py; done
+	NATSLEASE_REPEAT=$(TIMES) NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest -q -x -k "$(MOMENTS)" \
+		tests/python/test_promise_04_asyncio.py tests/python/test_promise_08_fork.py \
+		tests/python/test_promise_09_interrupt.py tests/python/test_exit.py
 
 CHAOS := tests/chaos/chaos.py
 

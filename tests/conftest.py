@@ -38,6 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Least())
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``NATSLEASE_REPEAT=200`` runs each test so many times, in random order."""
+    times = int(os.environ.get("NATSLEASE_REPEAT", "1"))
+    if times > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(times))
+
+
 def pytest_report_header() -> str:
     """Which server the tests run against."""
     server = find_server()
