@@ -38,14 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Least())
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``NATSLEASE_REPEAT=200`` runs each test so many times, in random order."""
-    times = int(os.environ.get("NATSLEASE_REPEAT", "1"))
-    if times > 1:
-        metafunc.fixturenames.append("repetition")
-        metafunc.parametrize("repetition", range(times))
-
-
 def pytest_report_header() -> str:
     """Which server the tests run against."""
     server = find_server()
@@ -65,7 +57,10 @@ def go() -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test with a face on both APIs; one marked ``conformance`` on queues in memory, too,
-    unless it asks for a server itself."""
+    unless it asks for a server itself. ``NATSLEASE_REPEAT=200`` runs each so many times."""
+    if (times := int(os.environ.get("NATSLEASE_REPEAT", "1"))) > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(times))
     if "face" not in metafunc.fixturenames:
         return
     asked = inspect.signature(metafunc.function).parameters
