@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 
@@ -68,8 +67,8 @@ def working(queue: natslease.Queue) -> float:
 
 
 def test_a_worker_costs_little(queue: natslease.Queue) -> None:
-    """In turn, so that what else the machine does is the same for both."""
-    pairs = [(bare(queue), working(queue)) for _ in range(5)]
-    ratio = statistics.median(with_worker / alone for alone, with_worker in pairs)
-    print(", ".join(f"{alone:,.0f}/s -> {worker:,.0f}/s" for alone, worker in pairs), ratio)
-    assert ratio >= 0.7
+    """In turn, and the best of each: what else the machine does only makes them slower."""
+    pairs = [(bare(queue), working(queue)) for _ in range(6)]
+    print(", ".join(f"{alone:,.0f}/s -> {worker:,.0f}/s" for alone, worker in pairs))
+    alone, worker = (max(speeds) for speeds in zip(*pairs, strict=True))
+    assert worker >= 0.7 * alone

@@ -252,7 +252,10 @@ class Custody:
         for status, some in by_status.items():
             level = logging.INFO if status == "settled" else logging.WARNING
             if log.isEnabledFor(level):
-                log.log(level, "%s: %s: %s", self._source.name, status, listed(some))
+                for job, tasks in _by_job(outcome.task for outcome in some):
+                    log.log(
+                        level, "%s: %s of job %s: %s", self._source.name, status, job, listed(tasks)
+                    )
         self._on_settled(len(outcomes))
 
     # Signs of life.
