@@ -96,7 +96,7 @@ test-browser: build servers wasm docs $(VENV)/.browser ## Look at the pages with
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/browser
 
 .PHONY: test-python
-test-python: build servers ## Run the Python tests against the newest and the oldest nats-server
+test-python: build servers ## Run the Python tests against the newest nats-server, and against the oldest under the least permissions
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest
 	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
 
@@ -138,6 +138,10 @@ TORCH_PYTHON ?= /usr/bin/python3
 test-torch: build servers ## Run torch's DataLoader, with Debian's python3-torch or TORCH_PYTHON=...
 	@$(TORCH_PYTHON) -c 'import torch' || { echo "error: $(TORCH_PYTHON) has no torch: apt-get install python3-torch, or name another by TORCH_PYTHON=..." >&2; exit 1; }
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) TORCH_PYTHON=$(TORCH_PYTHON) $(PY) -m pytest tests/torch tests/worker/test_task_dataset.py
+
+.PHONY: test-permissions
+test-permissions: build servers ## Run the tests of the Python API under the permissions that the documentation recommends
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest --permissions --ignore-glob='*/test_build_*.py' --ignore-glob='*/test_docs.py' tests/python
 
 .PHONY: test-pythons
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found
@@ -265,14 +269,22 @@ repeat: build servers ## Run the tests of forks, signals and cancelled calls TIM
 		tests/python/test_promise_09_interrupt.py tests/python/test_exit.py
 
 CHAOS := tests/chaos/chaos.py
+CHECKER := tests/chaos/linearizable
+
+$(BIN)/linearizable: $(wildcard $(CHECKER)/*)
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -C $(CHECKER) -buildvcs=false -trimpath -o $(CURDIR)/$@ .
+	@touch $@
 
 .PHONY: chaos
-chaos: build servers ## Kill, freeze and restart everything 100 times, and account for 100,000 tasks
+chaos: build servers $(BIN)/linearizable ## Kill, freeze and restart everything 100 times, and account for 100,000 tasks
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS)
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS) --cluster
 
 .PHONY: test-chaos
-test-chaos: build servers
+test-chaos: build servers $(BIN)/linearizable
+	go vet -C $(CHECKER) ./...
+	go test -C $(CHECKER) ./...
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(CHAOS) --short
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) $(CHAOS) --short --cluster
 

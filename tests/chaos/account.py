@@ -50,8 +50,9 @@ class Account:
         """Draws the conclusions; left is what is still in the queue."""
         remaining = set(left)
         for id_, deliveries in self.deliveries.items():
-            # As the server made them. A process that was frozen takes note of one later than that.
-            deliveries.sort(key=lambda delivery: (delivery.seq, delivery.attempt))
+            # As the server made them. A process that was frozen takes note of one later than that; a
+            # server that was killed may have forgotten the attempts.
+            deliveries.sort(key=lambda delivery: (delivery.seq, delivery.attempt, delivery.at))
             if len({delivery.seq for delivery in deliveries}) > 1 and not self._was_released(id_):
                 self.duplicated.add(id_)
             for earlier, later in pairwise(deliveries):
@@ -85,8 +86,9 @@ class Account:
             "it was given back": earlier.settled.split()[:1] in (["nak"], ["release"]),
             "the answer was lost": earlier.settled == "ack unknown",
             "a server died": any(
-                begin - FORGOTTEN_WITHIN <= (earlier.settled_at or earlier.at) <= end
+                begin - FORGOTTEN_WITHIN <= (delivery.settled_at or delivery.at) <= end
                 for begin, end in self.faults
+                for delivery in ([earlier] if later.at > earlier.at else [earlier, later])
             ),
         }
         for reason, holds in reasons.items():
@@ -105,10 +107,9 @@ class Account:
 
 def read(folder: Path, account: Account) -> None:
     """Reads the journals of all processes."""
-    for path in sorted(folder.glob("*.journal")):
-        holder = path.stem
+    for holder, notes in journals(folder):
         current: dict[str, Delivery] = {}
-        for note in _notes(path):
+        for note in notes:
             event = note["event"]
             if event == "publishing":
                 account.published.update(note["ids"])
@@ -118,14 +119,20 @@ def read(folder: Path, account: Account) -> None:
                 for id_, seq, attempt in note["leases"]:
                     current[id_] = Delivery(note["at"], holder, seq, note["expires"], attempt)
                     account.deliveries[id_].append(current[id_])
-            elif event == "acking":
+            elif event == "settling":
                 for id_ in note["ids"]:
-                    current[id_].intended = True
-            else:
+                    current[id_].intended = note["kind"] == "ack"
+            elif event != "reserving":
                 for id_, _, status, late in note["results"]:
                     current[id_].settled = f"{event} {status}"
                     current[id_].settled_at = note["at"]
                     account.counts[f"{event} {status}{' late' if late else ''}"] += 1
+
+
+def journals(folder: Path) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """What each process has written down."""
+    for path in sorted(folder.glob("*.journal")):
+        yield path.stem, _notes(path)
 
 
 def _notes(path: Path) -> Iterator[dict[str, Any]]:

@@ -51,6 +51,7 @@ def work(queue: natslease.Queue, journal: Journal, seed: str) -> None:
     """Reserves and settles until it is killed."""
     chance = random.Random(seed)
     while True:
+        journal.note("reserving")
         try:
             batch = queue.reserve(chance.choice((1, 16, 64)), wait=1.0, timeout=TIMEOUT)
         except natslease.Error as error:
@@ -62,17 +63,9 @@ def work(queue: natslease.Queue, journal: Journal, seed: str) -> None:
         expires = min(lease.expires_at for lease in batch)
         journal.note("reserved", leases=leases, expires=expires)
         time.sleep(chance.random() * 0.02)
-        lost = chance.random()
-        if lost < 0.02:
-            settled = queue.nak(batch, timeout=TIMEOUT)
-            kind = "nak"
-        elif lost < 0.04:
-            settled = queue.release(batch, timeout=TIMEOUT)
-            kind = "release"
-        else:
-            journal.note("acking", ids=[id_ for id_, *_ in leases])
-            settled = queue.ack(batch, timeout=TIMEOUT)
-            kind = "ack"
+        kind = chance.choices(("ack", "nak", "release"), (96, 2, 2))[0]
+        journal.note("settling", kind=kind, ids=[id_ for id_, *_ in leases])
+        settled = getattr(queue, kind)(batch, timeout=TIMEOUT)
         journal.note(
             kind,
             results=[

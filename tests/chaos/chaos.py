@@ -4,8 +4,9 @@
     python tests/chaos/chaos.py --cluster            the same on three servers, three replicas
     python tests/chaos/chaos.py --short --seed 5     what CI runs
 
-The exit status is 1 when an accepted task is lost, when one is in the queue twice, or when one was
-delivered again for no reason.
+The exit status is 1 when an accepted task is lost, when one is in the queue twice, when one was
+delivered again for no reason, or when porcupine finds no order in which the events of a task can
+have happened (``make build/bin/linearizable`` builds what asks it).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import history
 import natslease
 from account import Account, read
 from natslease.testing import Cluster, Server
@@ -59,6 +61,8 @@ class Chaos:
     actors: list[Actor] = field(default_factory=list)
     started: int = 0
     kills: int = 0
+    verdict: str = ""
+    is_linearizable: bool = False
 
     @property
     def queue(self) -> dict[str, Any]:
@@ -174,6 +178,9 @@ def run(chaos: Chaos, tasks: int, kills: int) -> None:
         chaos.account.kills.setdefault(actor.name, time.time())
     read(chaos.folder, chaos.account)
     chaos.account.close(left)
+    path = chaos.folder / "history.json"
+    history.write(path, chaos.folder, chaos.account, ACK_WAIT, left)
+    chaos.is_linearizable, chaos.verdict = history.check(path)
 
 
 def drain(queue: natslease.Queue) -> None:
@@ -202,6 +209,7 @@ def show(chaos: Chaos, seconds: float) -> None:
     print(f"in the queue twice {len(account.duplicated)}")
     print(f"unexplained       {len(account.unexplained)}")
     print(f"unknown tasks     {len(account.strange)}")
+    print(f"history           {chaos.verdict}")
     for what, count in sorted(account.counts.items()):
         print(f"  {what:45} {count:,}")
     for text in account.unexplained[:5]:
@@ -237,7 +245,7 @@ def main() -> int:
             for actor in chaos.actors:
                 actor.process.kill()
         show(chaos, time.monotonic() - began)
-    return 0 if chaos.account.is_sound else 1
+    return 0 if chaos.account.is_sound and chaos.is_linearizable else 1
 
 
 if __name__ == "__main__":
