@@ -128,16 +128,6 @@ func (e *Error) unsent() *Error {
 	return &u
 }
 
-// sent is e for a call that had sent something before it met e: whether that has done anything is not known.
-func (e *Error) sent() *Error {
-	if e.Outcome != OutcomeNotSent {
-		return e
-	}
-	s := *e
-	s.Outcome = OutcomeUnknown
-	return &s
-}
-
 // maybeSent is e for a call that had sent something before.
 func (e *Error) maybeSent() *Error {
 	if e.Outcome != OutcomeNotSent {

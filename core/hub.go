@@ -312,7 +312,12 @@ func (h *hub) feed(stream, consumer string) *feed {
 	}
 	f := newFeed(h, key)
 	h.feeds[key] = weak.Make(f)
-	runtime.AddCleanup(f, h.forget, key)
+	// The cleanup must not keep the hub alive, whose last session may know the feed.
+	runtime.AddCleanup(f, func(h weak.Pointer[hub]) {
+		if h := h.Value(); h != nil {
+			h.forget(key)
+		}
+	}, weak.Make(h))
 	return f
 }
 

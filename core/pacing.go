@@ -93,7 +93,7 @@ func (f *feed) nothing(ctx context.Context, r *reservation) (known bool, err err
 		return true, nil
 	}
 	if err != nil { // of the question; the pull was sent
-		return false, inOperation("", err, OutcomeUnknown).(*Error).sent()
+		return false, asOperation("", err).maybeSent()
 	}
 	if a.failure != nil {
 		return false, a.failure.asError()

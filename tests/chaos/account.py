@@ -50,8 +50,8 @@ class Account:
         """Draws the conclusions; left is what is still in the queue."""
         remaining = set(left)
         for id_, deliveries in self.deliveries.items():
-            # As the server made them. A process that was frozen takes note of one later than that; a
-            # server that was killed may have forgotten the attempts.
+            # As the server made them. Who was frozen takes note of one later than that; a server
+            # that was killed may have forgotten the attempts.
             deliveries.sort(key=lambda delivery: (delivery.seq, delivery.attempt, delivery.at))
             if len({delivery.seq for delivery in deliveries}) > 1 and not self._was_released(id_):
                 self.duplicated.add(id_)

@@ -58,6 +58,10 @@ _BY_FAULT: dict[str, set[str]] = {
     "disk full": FULL | LATER,
 }
 
+# Whoever waits for the pull of another to end has not sent one of his own yet.
+_TAKE = ("client.reserve_any", "queue.reserve", "queue.reserve, wait", "queue.consume")
+WAITING = {"ConnectionLost/not_sent"}
+
 # What is wanted besides of single operations.
 _BY_OPERATION: dict[tuple[str, str], set[str]] = {
     ("frozen server", "client.reserve_any"): UNANSWERED | NO_ANSWER,
@@ -97,7 +101,10 @@ def expected(fault: str, operation: str) -> set[str]:
     """The verdicts that are right."""
     if operation == "client.close":
         return CLOSED
-    return _BY_OPERATION.get((fault, operation), _BY_FAULT[fault])
+    verdicts = _BY_OPERATION.get((fault, operation), _BY_FAULT[fault])
+    if operation in _TAKE and "ConnectionLost/unknown" in verdicts:
+        return verdicts | WAITING
+    return verdicts
 
 
 def named(fault: str) -> str:
