@@ -141,7 +141,7 @@ test-torch: build servers ## Run torch's DataLoader, with Debian's python3-torch
 
 .PHONY: test-permissions
 test-permissions: build servers ## Run the tests of the Python API under the permissions that the documentation recommends
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest --permissions --ignore-glob='*/test_build_*.py' --ignore-glob='*/test_docs.py' tests/python
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest --permissions --ignore-glob='*/test_build_*.py' tests/python
 
 .PHONY: test-pythons
 test-pythons: build servers ## Try the extension on every CPython 3.10 to 3.13 found
