@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -24,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 PYTHON = os.environ.get("TORCH_PYTHON", sys.executable)
 IMAGES = 60
+
+# It starts a database, gunicorn, Celery, and processes for two GPUs.
+pytestmark = pytest.mark.timeout(240)
 
 
 class Antenna:
@@ -87,8 +91,23 @@ def test_a_job_is_worked_off_by_two_gpus(antenna: Antenna, adc: Callable[..., Pr
     antenna.await_status("STARTED")
     with adc("--gpus", "2", "--until-empty") as worker:
         assert worker.wait() == 0, worker.output
+        assert worker.output.count("registered, epoch") == 2, worker.output
         assert "Traceback" not in worker.output
     antenna.await_status("SUCCESS")
     stages = antenna.ask("/jobs/1/")["progress"]["stages"]
     results = next(stage for stage in stages if stage["key"] == "results")
     assert results["results"] == IMAGES
+
+
+def test_a_worker_that_was_left_behind_is_fenced(
+    antenna: Antenna, adc: Callable[..., Program]
+) -> None:
+    with adc() as stale:
+        stale.await_output("registered, epoch")
+        with adc() as new:
+            new.await_output("registered, epoch")
+            antenna.ask("/jobs/1/run/", {})
+            antenna.await_status("SUCCESS")
+            assert stale.wait() == 3
+            assert "reserved" not in stale.output
+            assert new.end(signal.SIGTERM) == 0, new.output
