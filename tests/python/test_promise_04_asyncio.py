@@ -332,7 +332,11 @@ def test_promise_4_a_loop_goes_on_while_calls_wait_for_a_frozen_server(
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             stop.set()
             longest = await ticker
-        assert {type(o) for o in outcomes} <= {natslease.DeadlineExceeded, natslease.Busy}
+        assert {type(o) for o in outcomes} <= {
+            natslease.Busy,
+            natslease.DeadlineExceeded,
+            natslease.QueueUnavailable,
+        }
         assert sum(isinstance(o, natslease.DeadlineExceeded) for o in outcomes) > IN_FLIGHT / 2
         return began, time.monotonic(), longest, max(cpu)
 
@@ -343,8 +347,9 @@ def test_promise_4_a_loop_goes_on_while_calls_wait_for_a_frozen_server(
 
     with Beside() as beside:
         stalls = run(main())
-    excess = [longest - beside.longest(began, ended) for began, ended, longest, _ in stalls]
-    assert statistics.median(excess) <= MAX_STALL, excess
+    # The idle loop's longest is that of all rounds: a busy machine does not stall both at once.
+    idle = beside.longest(stalls[0][0], stalls[-1][1])
+    assert statistics.median(longest - idle for _, _, longest, _ in stalls) <= MAX_STALL, stalls
     # Whatever else the machine does: the loop does not work for longer at a time.
     assert statistics.median(cpu for *_, cpu in stalls) <= MAX_STALL, stalls
 
