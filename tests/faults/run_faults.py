@@ -59,7 +59,7 @@ def main() -> int:
                 print(line(result), *wrong, sep="\n  ! ", flush=True)
                 found += wrong
         if options.table:
-            options.table.write_text(page(runs))
+            options.table.write_text(page(runs, found))
     print(f"{len(found)} problems")
     return 1 if found else 0
 

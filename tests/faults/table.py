@@ -42,8 +42,8 @@ def line(run: Run) -> str:
     )
 
 
-def page(runs: list[Run]) -> str:
-    """All runs as a page of the documentation."""
+def page(runs: list[Run], problems: list[str]) -> str:
+    """All runs, and what was wrong with them, as a page of the documentation."""
     found = {(run.fault, run.face): run for run in runs}
     ordered = [found[fault, face] for fault in FAULTS for face in FACES if (fault, face) in found]
     faults = [fault for fault in FAULTS if any(run.fault == fault for run in runs)]
@@ -51,6 +51,8 @@ def page(runs: list[Run]) -> str:
         servers=", ".join(sorted({run.server for run in runs})),
         python=platform.python_version(),
         machine=_machine(),
+        load=", ".join(f"{load:.0f}" for load in os.getloadavg()),
+        problems="\n".join(f"- {text.splitlines()[0]}" for text in problems) or "Nothing.",
         rows="\n".join(map(_row, ordered)),
         letters=", ".join(f"{letter} `{name}`" for name, letter in _LETTERS.items()),
         faults=" | ".join(faults),

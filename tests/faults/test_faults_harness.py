@@ -43,7 +43,7 @@ def test_something_is_expected_of_every_fault() -> None:
 def test_a_good_run_has_no_problems(good: Run) -> None:
     assert problems(good, short=False) == []
     assert "100%" in line(good)
-    assert "| `queue.ack` | D? |" in page([good])
+    assert "| `queue.ack` | D? |" in page([good], [])
     assert from_json(to_json(good)) == good
 
 
