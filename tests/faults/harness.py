@@ -124,6 +124,7 @@ class Sync:
         begun: Callable[[], None],
         sleeper: Sleeper,
     ) -> list[Timed]:
+        over = threading.Event()  # all calls have ended
         sleeps = _sleeps(calls)
         start = threading.Barrier(len(calls) + len(sleeps))
         beginning = iter(range(len(calls) - 1, -1, -1))
@@ -139,15 +140,17 @@ class Sync:
         def sleep(seconds: float) -> None:
             start.wait()
             due = time.monotonic() + seconds
-            time.sleep(seconds)
-            sleeper.note(due)
+            if not over.wait(seconds):
+                sleeper.note(due)
 
         with ThreadPoolExecutor(len(calls) + len(sleeps)) as threads:
             made = [threads.submit(make, operation, subject) for operation, subject in calls]
             asleep = [threads.submit(sleep, seconds) for seconds in sleeps]
+            ended = [future.result() for future in made]
+            over.set()
             for future in asleep:
                 future.result()
-            return [future.result() for future in made]
+            return ended
 
 
 class Async:
@@ -189,8 +192,11 @@ class Async:
             asleep = [asyncio.ensure_future(sleep(seconds)) for seconds in _sleeps(calls)]
             await asyncio.sleep(0)
             begun()
-            await asyncio.gather(*asleep)
-            return await asyncio.gather(*made)
+            ended = await asyncio.gather(*made)
+            for task in asleep:
+                task.cancel()
+            await asyncio.gather(*asleep, return_exceptions=True)
+            return ended
 
         return self._loop.run_until_complete(make_all())
 
