@@ -49,6 +49,7 @@ type certainty struct {
 
 type heldLease struct {
 	queue   *natslease.Queue
+	seq     uint64
 	expires time.Time
 }
 
@@ -299,7 +300,7 @@ func (m *Member) Reserved(leases []*natslease.Lease) {
 	now := time.Now()
 	m.mu.Lock()
 	for _, l := range leases {
-		m.held[l.AckSubject] = heldLease{l.Queue(), l.Expires}
+		m.held[l.AckSubject] = heldLease{l.Queue(), l.Seq, l.Expires}
 	}
 	m.mu.Unlock()
 	for len(leases) > 0 {
@@ -344,18 +345,30 @@ func (m *Member) Settled(q *natslease.Queue, s natslease.Settlement, items []nat
 		Kind: kinds[s.Kind], At: time.Now(), Worker: m.id, Epoch: m.epoch, Stream: q.Config().Stream, Consumer: q.Config().Consumer,
 		Reason: s.Reason,
 	}
-	var certain, unsure []string
+	certain, unsure := recorded{Event: e}, recorded{Event: e}
+	unsure.Unsure = true
 	m.mu.Lock()
 	for i := range results {
 		subject := items[i].AckSubject
+		held, ok := m.held[subject]
+		var to *recorded
 		switch results[i].Status {
 		case natslease.Settled:
-			certain = append(certain, subject)
+			to = &certain
 		case natslease.Unknown:
-			unsure = append(unsure, subject)
+			to = &unsure
 		default: // nothing was done, or nothing is left
 		}
-		held, ok := m.held[subject]
+		switch {
+		case to == nil:
+		case ok:
+			if to.Seqs == nil {
+				to.Seqs = make([]uint64, 0, len(results))
+			}
+			to.Seqs = append(to.Seqs, held.seq)
+		default: // a lease of another process
+			to.subjects = append(to.subjects, subject)
+		}
 		switch {
 		case s.Kind != natslease.Extend:
 			delete(m.held, subject)
@@ -365,12 +378,10 @@ func (m *Member) Settled(q *natslease.Queue, s natslease.Settlement, items []nat
 		}
 	}
 	m.mu.Unlock()
-	if certain != nil {
-		m.fleet.writer.record(recorded{Event: e, subjects: certain})
-	}
-	if unsure != nil {
-		e.Unsure = true
-		m.fleet.writer.record(recorded{Event: e, subjects: unsure})
+	for _, r := range []recorded{certain, unsure} {
+		if len(r.Seqs)+len(r.subjects) > 0 {
+			m.fleet.writer.record(r)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (f *Fleet) write(ctx context.Context, r *record, after uint64) (uint64, err
 	if natslease.CodeOf(err) != natslease.CodeQueueNotFound {
 		return seq, err
 	}
-	if err := f.Ensure(ctx); err != nil {
+	if err := f.bucket.Ensure(ctx); err != nil { // events find their own way, or none
 		return 0, err
 	}
 	return f.bucket.AppendAfter(ctx, entry, after)

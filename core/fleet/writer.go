@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,7 @@ type writer struct {
 	waiting []chan struct{} // closed when what is in queue has been written or dropped
 }
 
-// recorded is an event as it was recorded: of settlements the tasks are still in their ack subjects.
+// recorded is an event as it was recorded: some of its tasks may still be in their ack subjects.
 type recorded struct {
 	Event
 	subjects []string
@@ -60,7 +61,7 @@ func newWriter(f *Fleet) *writer {
 
 // record does not wait. It returns false when the event was given up.
 func (w *writer) record(e recorded) bool {
-	n := max(len(e.Seqs), len(e.subjects))
+	n := len(e.Seqs) + len(e.subjects)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || w.queued+n > maxQueued || !w.away.IsZero() && e.At.Before(w.away) {
@@ -304,6 +305,10 @@ var said = map[EventKind]string{
 
 // log tells of an event in words.
 func (w *writer) log(e *Event) {
+	logger := w.fleet.client.Logger()
+	if !logger.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	names := make([]string, 0, min(len(e.Seqs), maxNamed)+1)
 	for i := range e.Seqs {
 		if i == maxNamed {
@@ -319,7 +324,7 @@ func (w *writer) log(e *Event) {
 	if e.Unsure {
 		attributes = append(attributes, "confirmed", false)
 	}
-	w.fleet.client.Logger().Info(fmt.Sprintf("%s %d", said[e.Kind], len(e.Seqs)), attributes...)
+	logger.Info(fmt.Sprintf("%s %d", said[e.Kind], len(e.Seqs)), attributes...)
 }
 
 // Record writes down, without waiting, what a worker that another process speaks for has got or done. Only Kind, Worker,
