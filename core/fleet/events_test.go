@@ -224,7 +224,6 @@ func TestEventsAreDroppedRatherThanDelay(t *testing.T) {
 	s.join(t, gpu("0"))
 	js := natstest.JetStream(t, server.URL())
 	// Another stream has the subjects: this one can neither be written to nor be made.
-	require.NoError(t, js.DeleteStream(within(t, patience), "natslease_events"))
 	_, err := js.CreateStream(within(t, patience), jetstream.StreamConfig{Name: "other", Subjects: []string{"natslease_events.>"}, MaxMsgSize: 1})
 	require.NoError(t, err)
 	s.publish(t, 51)
