@@ -225,7 +225,7 @@ func (r *publishRound) touchDown(i int) {
 // over counts messages that are no longer awaited; r.mu is held.
 func (r *publishRound) over(n int) {
 	r.left -= n
-	if r.left == 0 && r.dead == nil {
+	if n > 0 && r.left == 0 && r.dead == nil { // once: "none" comes after the last, too
 		close(r.finished)
 	}
 }
