@@ -18,7 +18,7 @@ from natslease.testing import Server
 BATCH = 64
 BATCHES = 20
 ROUNDS = 30
-# The aim is 1.03, which BenchmarkTracking in core/fleet and a quiet machine can tell from 1.00. Here
+# The aim is 1.03; that BenchmarkTracking in core/fleet can tell, and a quiet machine. Here
 # it is about what would be felt.
 MOST = 1.25
 
