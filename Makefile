@@ -64,11 +64,11 @@ $(SERVER_OLDEST): tests/tools/nats-server-oldest/go.mod tests/tools/nats-server-
 
 $(BIN)/.lint: tests/tools/lint/go.mod tests/tools/lint/go.sum
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -o $(CURDIR)/$(BIN)/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -o $(CURDIR)/$(BIN)/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck
 	@touch $@
 
 .PHONY: test
-test: lint test-go test-wasm test-python test-django test-antenna test-worker test-programs test-browser test-pythons test-wheel test-tutorial test-faults test-chaos test-soak $(SHORT) ## Run everything that CI runs
+test: lint test-go test-wasm test-python test-django test-antenna test-worker test-programs test-types test-browser test-pythons test-wheel test-tutorial test-faults test-chaos test-soak $(SHORT) ## Run everything that CI runs
 
 .PHONY: test-go
 test-go: $(ZIG) ## Run the Go tests under the race detector
@@ -202,6 +202,14 @@ lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy
 	$(PY) -m ruff format --check $(PYTHON_SOURCES)
 	$(PY) -m mypy
 
+.PHONY: test-types
+test-types: build $(VENV)/.types ## Check what users' type checkers see, with pyright
+	$(PY) -m pytest tests/types
+
+.PHONY: audit
+audit: $(VENV)/.types $(BIN)/.lint ## Look up what is pinned in the databases of known vulnerabilities
+	$(PY) tests/tools/audit.py
+
 .PHONY: format
 format: venv $(BIN)/.lint ## Format the Go and the Python code
 	$(BIN)/gofumpt -l -w $$(git ls-files --cached --others --exclude-standard '*.go')
@@ -292,7 +300,7 @@ test-chaos: build servers $(BIN)/linearizable
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
-	@cd requirements; set --; for name in dev wheel bench browser docs; do \
+	@cd requirements; set --; for name in dev wheel bench browser docs types; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
 		set -- "$$@" -c $$name.txt; done; \
 	$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade -o django-oldest.txt django-oldest.in

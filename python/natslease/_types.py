@@ -66,9 +66,9 @@ class Message(Record):
         id: str | None = None,  # noqa: A002
         headers: Mapping[str, str | Sequence[str]] | None = None,
     ) -> None:
-        self.data = data
-        self.id = id
-        self.headers = headers
+        self.data: bytes | bytearray | memoryview = data
+        self.id: str | None = id
+        self.headers: Mapping[str, str | Sequence[str]] | None = headers
 
 
 class PublishResult(Record):
@@ -85,10 +85,10 @@ class PublishResult(Record):
     __slots__ = ("index", "id", "seq", "error")
 
     def __init__(self, index: int, id: str, seq: int, error: Error | None) -> None:  # noqa: A002
-        self.index = index
-        self.id = id
-        self.seq = seq
-        self.error = error
+        self.index: int = index
+        self.id: str = id
+        self.seq: int = seq
+        self.error: Error | None = error
 
 
 class PublishReport(Sequence["PublishResult"]):
@@ -300,8 +300,8 @@ class SettleResult(Record):
 
     def __init__(self, status: Status, late: bool = False, error: Error | None = None) -> None:
         self.status = status
-        self.late = late
-        self.error = error
+        self.late: bool = late
+        self.error: Error | None = error
 
 
 class QueueInfo(Record):

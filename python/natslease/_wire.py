@@ -96,14 +96,15 @@ class LeaseBlock:
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
-        n = self.n = read_number(answer)
+        self.n: int = read_number(answer)
+        n = self.n
         self._numbers = memoryview(answer)[
             1 : 1 + 8 * (_START + _COLUMNS * n + _BLOB_COLUMNS * (n + 1))
         ].cast("q")
-        self.clock = self._numbers[1]
-        self.retry_after = self._numbers[2]
-        self.done = bytearray(n)  # 1 for each lease that is settled
-        self.kept = bytearray(n)  # 1 for each lease that the core extends
+        self.clock: int = self._numbers[1]
+        self.retry_after: int = self._numbers[2]
+        self.done: bytearray = bytearray(n)  # 1 for each lease that is settled
+        self.kept: bytearray = bytearray(n)  # 1 for each lease that the core extends
         self.extended: dict[int, int] = {}  # when extended leases run out
 
     def number(self, column: int, i: int) -> int:

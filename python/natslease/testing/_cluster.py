@@ -51,7 +51,7 @@ class Cluster:
         self._given_back = ExitStack()
         ports = [self._reserve() for _ in range(size)]
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
-        self.servers = [
+        self.servers: list[Server] = [
             Server(
                 name=f"node-{number}",
                 config=f""
