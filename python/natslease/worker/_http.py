@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._errors import ConfigError, Error, Unavailable
 from ..fleet import default_host
+from ._answers import by_job, failure_result, path_of, read_statuses, read_task
 from ._api import Api, NotThere, dump
 from ._extender import Extender
 from ._source import listed
@@ -113,7 +114,7 @@ class HTTPSource:
             "projects": list(projects),
         }
         self._wait = wait
-        self._failure = failure or _failure
+        self._failure = failure or failure_result
         self._extender = Extender(self._post_extensions, lambda: self.ack_wait or _ACK_WAIT)
         self._heartbeat = _HEARTBEAT
         self._missing: set[str] = set()  # URLs that this server does not have
@@ -182,7 +183,7 @@ class HTTPSource:
             raise Unavailable(f"POST {path}: the answer has no list of tasks", code="bad_answer")
         found = Batch()
         for fields in tasks:
-            task = _task(fields, job)
+            task = read_task(fields, job)
             if task is None:
                 log.error("%s: not a task, it is left to its lease: %.200r", self.name, fields)
             else:
@@ -239,7 +240,7 @@ class HTTPSource:
             except (TypeError, ValueError, RecursionError) as error:
                 log.error("%s: the result of %r is no JSON: %s", self.name, task, error)
                 failed.setdefault(f"its result is no JSON: {error}", []).append(task)
-        for job, items in _by_job(posted, self._together):
+        for job, items in by_job(posted, self._together):
             statuses.update(self._post_results(job, items))
         for reason, tasks in failed.items():
             statuses.update(self._post_failures(reason, tasks))
@@ -263,7 +264,7 @@ class HTTPSource:
             dump(self._info),
         )
         try:
-            answer = self._api.call("POST", _path(job, "result/"), body)
+            answer = self._api.call("POST", path_of(job, "result/"), body)
         except NotThere:
             log.warning("%s: job %s is gone, with results of %s", self.name, job, listed(tasks))
             return {task.key: "gone" for task in tasks}
@@ -283,28 +284,28 @@ class HTTPSource:
             raise Unavailable(
                 "POST result/: the answer does not say that they were accepted", code="bad_answer"
             )
-        told = _told(answer.get("tasks"))
+        told = read_statuses(answer.get("tasks"))
         return {task.key: _STATUSES.get(told.get(task.key, "queued"), "unknown") for task in tasks}
 
     def _post_failures(self, reason: str, tasks: list[Task]) -> dict[str, Status]:
         """Offers them again; where the server cannot, their leases are left to run out."""
         self.unkeep(tasks)
         statuses: dict[str, Status] = {}
-        for job, items in _by_job([(task, b"") for task in tasks], self._together):
+        for job, items in by_job([(task, b"") for task in tasks], self._together):
             keys = [task.key for task, _ in items]
             answer = self._optional(
-                _path(job, "nak/"), {"reply_subjects": keys, "reason": reason[:1000]}
+                path_of(job, "nak/"), {"reply_subjects": keys, "reason": reason[:1000]}
             )
-            told = _told((answer or {}).get("leases"))
+            told = read_statuses((answer or {}).get("leases"))
             for key in keys:
                 statuses[key] = _STATUSES.get(told.get(key, "settled"), "settled")
         return statuses
 
     def release(self, tasks: Sequence[Task]) -> None:
         self.unkeep(tasks)
-        for job, items in _by_job([(task, b"") for task in tasks], self._together):
+        for job, items in by_job([(task, b"") for task in tasks], self._together):
             keys = [task.key for task, _ in items]
-            self._optional(_path(job, "release/"), {"reply_subjects": keys})
+            self._optional(path_of(job, "release/"), {"reply_subjects": keys})
 
     # Leases and signs of life.
 
@@ -327,14 +328,14 @@ class HTTPSource:
 
     def _post_extensions(self, tasks: Sequence[Task]) -> dict[str, str]:
         statuses: dict[str, str] = {}
-        for job, items in _by_job([(task, b"") for task in tasks], self._together):
+        for job, items in by_job([(task, b"") for task in tasks], self._together):
             keys = [task.key for task, _ in items]
-            answer = self._optional(_path(job, "extend/"), {"reply_subjects": keys})
+            answer = self._optional(path_of(job, "extend/"), {"reply_subjects": keys})
             if answer is None:
                 statuses.update(dict.fromkeys(keys, "impossible"))
                 continue
             self._note_ack_wait(answer)
-            told = _told(answer.get("leases"))
+            told = read_statuses(answer.get("leases"))
             statuses.update({key: told.get(key, "unknown") for key in keys})
         return statuses
 
@@ -367,56 +368,3 @@ class HTTPSource:
 
 # Refusals that may be for one item's sake.
 _ABOUT_THE_BODY = ("http_400", "http_413", "http_422")
-
-
-def _path(job: str, what: str) -> str:
-    return f"jobs/{job}/{what}" if job else f"jobs/{what}"
-
-
-def _by_job(
-    items: list[tuple[Task, bytes]], together: bool
-) -> Iterator[tuple[str, list[tuple[Task, bytes]]]]:
-    """What goes into one request each; "" where jobs may be mixed and are."""
-    jobs: dict[str, list[tuple[Task, bytes]]] = {}
-    for item in items:
-        jobs.setdefault(item[0].job, []).append(item)
-    if len(jobs) > 1 and together:
-        yield "", items
-    else:
-        yield from jobs.items()
-
-
-def _task(fields: Any, job: str) -> Task | None:
-    if not isinstance(fields, dict):
-        return None
-    key = fields.get("reply_subject")
-    if not isinstance(key, str) or not key:
-        return None
-    attempt = fields.get("attempt")
-    return Task(
-        key,
-        fields,
-        id=str(fields.get("id", "")),
-        job=str(fields.get("job_id", job)),
-        attempt=attempt if isinstance(attempt, int) else 0,
-    )
-
-
-def _told(items: Any) -> dict[str, str]:
-    """The statuses by reply subject, of an answer that may have anything in it."""
-    if not isinstance(items, list):
-        return {}
-    return {
-        item["reply_subject"]: item["status"]
-        for item in items
-        if isinstance(item, dict)
-        and isinstance(item.get("reply_subject"), str)
-        and isinstance(item.get("status"), str)
-    }
-
-
-def _failure(task: Task, reason: str) -> dict[str, Any]:
-    result: dict[str, Any] = {"error": reason}
-    if isinstance(task.payload, dict) and "image_id" in task.payload:
-        result["image_id"] = task.payload["image_id"]
-    return result
