@@ -73,7 +73,10 @@ class Worker:
         if self.options["registers"]:
             body = {"client_info": self.info}
             url = f"{self.options['url']}/workers/"
-            answer = requests.post(url, json=body, headers=self.headers, timeout=30)
+            answer = requests.post(url, json=body, headers=self.headers, timeout=60)
+            while answer.status_code == 503:
+                time.sleep(float(answer.headers["Retry-After"]))
+                answer = requests.post(url, json=body, headers=self.headers, timeout=60)
             answer.raise_for_status()
             self.info["epoch"] = answer.json()["epoch"]
         time.sleep(self.options["boot"])
