@@ -11,6 +11,8 @@ from typing import Any
 from account import FORGOTTEN_WITHIN, Account, journals
 
 CHECKER = Path(__file__).resolve().parents[2] / "build" / "bin" / "linearizable"
+# What has no end has happened by then, or never: a call's timeout, and a freeze.
+UNHEARD = 10.0
 _KINDS = {"ack": "ack", "nak": "nak", "release": "nak"}
 
 
@@ -23,6 +25,7 @@ def write(path: Path, folder: Path, account: Account, ack_wait: float, left: Ite
     history = {
         "ack_wait": _ns(ack_wait),
         "forgotten": _ns(FORGOTTEN_WITHIN),
+        "unheard": _ns(UNHEARD),
         "outages": [{"begin": _ns(begin), "end": _ns(end)} for begin, end in account.faults],
         "events": events,
     }

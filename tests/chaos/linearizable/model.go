@@ -29,6 +29,7 @@ type outage struct {
 type history struct {
 	AckWait   int64    `json:"ack_wait"`
 	Forgotten int64    `json:"forgotten"` // how long before an outage a server may forget what it has answered
+	Unheard   int64    `json:"unheard"`   // how long after its beginning something may happen whose end was not seen
 	Outages   []outage `json:"outages"`
 	Events    []event  `json:"events"`
 }
@@ -89,22 +90,36 @@ func (h *history) operations(events []event) []porcupine.Operation {
 		}
 		ops = append(ops, porcupine.Operation{ClientId: len(ops), Input: s, Call: begin, Return: end})
 	}
-	leases := 0
+	// What a lease or a server may have done by itself matters only to a reserve after it. Each such operation may be
+	// anywhere or nowhere: more than needed would be tried for ever.
+	last := int64(0)
+	for _, e := range events {
+		if e.Kind == "reserve" {
+			last = max(last, e.End)
+		}
+	}
+	perhaps := func(s step, begin int64) {
+		if begin < last {
+			add(s, begin, never)
+		}
+	}
+	leases, forgotten := 0, make(map[outage]bool)
 	for _, e := range events {
 		s := step{kind: e.Kind}
 		if e.Kind == "reserve" {
 			leases++
 			s.lease = leases
-			add(step{"ran out", leases}, e.Begin+h.AckWait, never)
+			perhaps(step{"ran out", leases}, e.Begin+h.AckWait)
 		}
 		add(s, e.Begin, e.End)
 		if e.Kind != "reserve" && e.Kind != "ack" {
 			continue
 		}
 		for _, o := range h.Outages {
-			last := cmp.Or(e.End, o.End)
-			if last >= o.Begin-h.Forgotten && e.Begin <= o.End {
-				add(step{kind: "forgotten"}, max(o.Begin, e.Begin), never)
+			end := cmp.Or(e.End, e.Begin+h.Unheard)
+			if end >= o.Begin-h.Forgotten && e.Begin <= o.End && !forgotten[o] {
+				forgotten[o] = true
+				perhaps(step{kind: "forgotten"}, o.Begin)
 			}
 		}
 	}

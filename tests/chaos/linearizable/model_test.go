@@ -41,7 +41,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := history{AckWait: 2 * second, Forgotten: 2 * second, Outages: c.outages, Events: c.events}
+			h := history{AckWait: 2 * second, Forgotten: 2 * second, Unheard: 10 * second, Outages: c.outages, Events: c.events}
 			wrong, tasks := h.check()
 			if want := []string{"t"}; tasks != 1 || c.wrong != slices.Equal(wrong, want) {
 				t.Errorf("%d tasks, wrong: %v", tasks, wrong)
