@@ -49,6 +49,8 @@ class Call:
     lateness: float
     """Seconds after its timeout, less those by which a sleeper beside it was late."""
     explanation: str = ""
+    control: float = 0.0
+    """Seconds by which a sleeper beside it was late."""
 
 
 @dataclass
@@ -258,6 +260,7 @@ class Scene:
                 verdict.text,
                 end - begin - subject.timeout - sleeper.lateness(begin, end),
                 verdict.explanation,
+                sleeper.lateness(begin, end),
             )
             for (name, _, subject), (begin, end, verdict) in zip(calls, ended, strict=True)
         ]

@@ -112,7 +112,7 @@ def _endings(runs: list[Run], fault: str, operation: str) -> str:
 
 def _short(verdict: str) -> str:
     name, _, outcome = verdict.partition("/")
-    return name if not outcome else _LETTERS[name] + _OUTCOMES[outcome]
+    return name if not outcome else _LETTERS.get(name, name) + _OUTCOMES[outcome]
 
 
 def _machine() -> str:
