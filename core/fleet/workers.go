@@ -113,8 +113,9 @@ func (f *Fleet) Workers(ctx context.Context) ([]Worker, error) {
 				w.Holding[stream]++
 			}
 		}
-		if own, ok := holds[who]; ok && w.Status == Online {
-			clear(w.Holding) // it knows better, also what it took longer ago
+		own, ok := holds[who]
+		if a := doing[who]; ok && w.Status == Online && (a == nil || !a.last.After(w.LastSeen)) {
+			clear(w.Holding) // it knows better, also what it took longer ago, unless it has done something since
 			for stream, n := range own {
 				w.Holding[stream] = n
 			}
@@ -131,6 +132,7 @@ func (f *Fleet) Workers(ctx context.Context) ([]Worker, error) {
 type activity struct {
 	reserved, done, failed, lately int
 	lastTask                       string
+	last                           time.Time          // when it last did anything
 	held                           map[taskKey]string // streams of the tasks that it has
 }
 
@@ -171,6 +173,9 @@ func (f *Fleet) activity(ctx context.Context, now time.Time) (map[taker]*activit
 }
 
 func (a *activity) add(e *Event, now time.Time) {
+	if e.At.After(a.last) {
+		a.last = e.At
+	}
 	for i, seq := range e.Seqs {
 		key := taskKey{e.Stream, seq}
 		switch e.Kind {

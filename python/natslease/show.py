@@ -7,8 +7,11 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._client import Client
     from ._types import DeadLetter
+    from .fleet import BatchEvent, TaskHistory, WorkerInfo
 
 
 def queue_rows(client: Client, pattern: str) -> list[dict[str, Any]]:
@@ -86,3 +89,82 @@ def size(count: int) -> str:
 def number(value: int) -> str:
     """A number that can be read."""
     return f"{value:,}"
+
+
+def worker_row(worker: WorkerInfo) -> dict[str, Any]:
+    """A worker, and what it does."""
+    return {
+        "worker": str(worker.worker),
+        "status": "stopped" if worker.stopped else worker.status,
+        "last_seen": worker.last_seen,
+        "epoch": worker.epoch,
+        "holding": worker.holding,
+        "done": worker.done,
+        "failed": worker.failed,
+        "rate": worker.rate,
+        "last_task": worker.last_task,
+        "version": worker.version,
+        "address": worker.address,
+        "info": worker.info,
+        "stopped": worker.stopped,
+    }
+
+
+def task_row(task: TaskHistory) -> dict[str, Any]:
+    """A task: who has it, or had it last, and since when."""
+    last = task.events[-1]
+    return {
+        "id": task.id,
+        "seq": task.seq,
+        "state": task.state,
+        "worker": str(task.holder or last.worker),
+        "since": task.since,
+        "until": task.until,
+        "events": [
+            {
+                "kind": event.kind,
+                "at": event.at,
+                "worker": str(event.worker),
+                "attempt": event.attempt,
+                "reason": event.reason,
+                "unsure": event.unsure,
+            }
+            for event in task.events
+        ],
+    }
+
+
+def event_row(event: BatchEvent) -> dict[str, Any]:
+    """What a worker did with some tasks of a queue at once."""
+    return {
+        "at": event.at,
+        "kind": event.kind,
+        "stream": event.stream,
+        "worker": str(event.worker),
+        "seqs": event.seqs,
+        "ids": event.ids,
+        "reason": event.reason,
+    }
+
+
+def held(holding: dict[str, int]) -> str:
+    """How many tasks of which queues."""
+    return ", ".join(f"{n:,} of {stream}" for stream, n in holding.items()) or "-"
+
+
+def per_second(rate: float) -> str:
+    """A rate, without more places than it deserves."""
+    return f"{rate:.1f}"
+
+
+# The columns of workers: the field of a row, its title, and how it is shown.
+WORKER_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "worker": ("WORKER", str),
+    "status": ("STATUS", str),
+    "last_seen": ("LAST SEEN", age),
+    "holding": ("HOLDING", held),
+    "done": ("DONE", number),
+    "failed": ("FAILED", number),
+    "rate": ("PER SECOND", per_second),
+    "last_task": ("LAST TASK", str),
+}

@@ -19,6 +19,7 @@ import natslease
 from natslease.contrib.django import LeaseRef, clients
 from natslease.contrib.django.inbox import apply_once
 from natslease.contrib.django.models import InboxEntry
+from natslease.fleet import Fleet, Identity
 from natslease.testing import Server
 
 
@@ -126,6 +127,24 @@ def test_dead_letters(site: Any, images: natslease.Queue, monkeypatch: pytest.Mo
     assert [lease.id for lease in queue.reserve(5, wait=5)] == ["17"]
     with pytest.raises(CommandError, match="not allowed with"):
         run(*command, "--requeue", "--discard")
+
+
+def test_workers_and_who_has_a_task(images: natslease.Queue) -> None:
+    images.publish([natslease.Message(b"{}", id="17")])
+    assert run("natslease_workers") == "There are no workers.\n"
+    client = clients["default"]
+    fleet = Fleet(client)
+    with fleet.join(Identity("adc", "gpu-box")):
+        images.reserve(1, wait=5)
+        fleet.flush()
+        (row,) = read("natslease_workers")
+        assert (row["worker"], row["holding"]) == ("adc@gpu-box/0", {"images": 1})
+        assert "adc@gpu-box/0" in run("natslease_workers", "--queue", "images")
+        assert run("natslease_workers", "--queue", "other") == "There are no workers.\n"
+        told = run("natslease_workers", "--queue", "images", "--task", "17")
+        assert told.startswith("17 of images: leased to adc@gpu-box/0 since ")
+        with pytest.raises(CommandError, match="nothing is known"):
+            run("natslease_workers", "--queue", "images", "--task", "18")
 
 
 def test_doctor(images: natslease.Queue, nats_server: Server) -> None:

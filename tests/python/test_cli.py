@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import natslease
+from natslease.fleet import Fleet, Identity
 from natslease.testing import Server
 
 
@@ -202,6 +203,80 @@ def test_bench_leaves_nothing(natslease_: Natslease, nats_url: str) -> None:
     assert figures["published_per_s"] > 0
     assert figures["reserve_64_us"]["median"] > 0
     assert natslease.Client(nats_url).streams("natslease_bench*") == []
+
+
+@pytest.fixture
+def fleet(nats_url: str, queue: natslease.Queue) -> Iterator[Fleet]:
+    """Of which one worker has task 17 of the queue."""
+    queue.publish([natslease.Message(b"{}", id="17")])
+    with natslease.Client(nats_url, name="worker") as client:
+        fleet = Fleet(client)
+        with fleet.join(Identity("adc", "gpu-box", "1"), version="2.0"):
+            (lease,) = client.queue("tasks").reserve(1)
+            fleet.flush()
+            yield fleet
+            lease.ack()
+
+
+def test_workers(natslease_: Natslease, fleet: Fleet) -> None:
+    (row,) = natslease_("workers", "--json").json
+    assert (row["worker"], row["status"], row["holding"]) == (
+        "adc@gpu-box/1",
+        "online",
+        {"tasks": 1},
+    )
+    assert natslease_("workers").out.splitlines()[1].startswith("adc@gpu-box/1  online")
+    assert natslease_("workers", "--status", "offline").out == "no workers\n"
+    assert len(natslease_("workers", "--queue", "tasks", "--json").json) == 1
+    assert natslease_("workers", "--queue", "other", "--json").json == []
+
+
+def test_who_has_a_task_and_since_when(natslease_: Natslease, fleet: Fleet) -> None:
+    told = natslease_("task", "tasks", "17")
+    assert told.code == 0
+    assert told.out.startswith("17 of tasks: leased to adc@gpu-box/1 since 20")
+    described = natslease_("task", "tasks", "1", "--seq", "--json").json
+    assert (described["id"], described["worker"], described["state"]) == (
+        "17",
+        "adc@gpu-box/1",
+        "leased",
+    )
+    assert natslease_("task", "tasks", "18").code == 4
+    assert natslease_("task", "tasks", "x", "--seq").code == 2
+
+
+def test_events_are_followed(natslease_: Natslease, nats_url: str, fleet: Fleet) -> None:
+    (event,) = natslease_("events", "tasks", "--json").lines
+    assert (event["kind"], event["ids"], event["worker"]) == ("reserve", ["17"], "adc@gpu-box/1")
+    assert "reserve     1 of tasks  by adc@gpu-box/1: 17" in natslease_("events").out
+    command = [sys.executable, "-m", "natslease", "events", "--follow", "--json"]
+    environment = {**os.environ, "NATS_URL": nats_url}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["kind"] == "reserve"
+        client = fleet._client
+        assert isinstance(client, natslease.Client)
+        queue = client.queue("tasks")
+        queue.publish([natslease.Message(b"{}", id="18")])
+        queue.ack(queue.reserve(1))
+        fleet.flush()
+        kinds = [json.loads(process.stdout.readline())["kind"] for _ in range(2)]
+        assert kinds == ["reserve", "ack"]
+        process.terminate()
+
+
+def test_sweep_asks_first(natslease_: Natslease, nats_url: str, queue: natslease.Queue) -> None:
+    for name in ("job_1", "job_2", "job_3"):
+        natslease.Client(nats_url).queue(name).ensure()
+    sweep = ("sweep", "job_*", "--min-age", "0", "--keep", "job_2")
+    listed = natslease_(*sweep, "--dry-run", "--json")
+    assert sorted(listed.json["orphans"]) == ["job_1", "job_3"]
+    assert natslease_(*sweep, stdin="n\n").code == 1
+    assert len(natslease.Client(nats_url).streams("job_*")) == 3
+    assert sorted(natslease_(*sweep, "--yes", "--json").json["deleted"]) == ["job_1", "job_3"]
+    left = natslease.Client(nats_url).streams("job_*")
+    assert [stream.name for stream in left] == ["job_2"]
+    assert queue.info().messages == 0  # it does not match
 
 
 def test_doctor(natslease_: Natslease, nats_server: Server, queue: natslease.Queue) -> None:

@@ -6,7 +6,7 @@ import click
 
 from natslease import __version__
 
-from . import _bench, _dead, _doctor, _queues, _server, _tasks
+from . import _bench, _dead, _doctor, _fleet, _queues, _server, _tasks
 
 app = click.Group(
     name="natslease",
@@ -19,7 +19,7 @@ app = click.Group(
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (_server, _tasks, _queues, _dead, _doctor, _bench):
+for module in (_server, _tasks, _queues, _dead, _fleet, _doctor, _bench):
     for command in module.COMMANDS:
         app.add_command(command)
 click.version_option(__version__, prog_name="natslease")(app)
