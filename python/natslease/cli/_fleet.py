@@ -12,7 +12,7 @@ from natslease import show
 from natslease.fleet import Fleet
 
 from ._command import Command, Exit, confirm, connected, yes_option
-from ._output import Output
+from ._output import Column, Output
 
 # How often new events are looked for, in seconds.
 _PAUSE = 0.5
@@ -162,7 +162,7 @@ def sweep(
             {"name": o.name, "messages": o.messages, "bytes": o.bytes, "last_at": o.last_at}
             for o in found.orphans
         ]
-        columns = {
+        columns: dict[str, Column] = {
             "name": ("QUEUE", str),
             "messages": ("MESSAGES", show.number),
             "bytes": ("SIZE", show.size),
