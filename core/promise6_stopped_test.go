@@ -51,6 +51,7 @@ func stoppedTaker(t *testing.T, ackWait time.Duration) {
 		publish(t, b.queue, 1)
 		leases := reserve(t, b.queue, 1)
 		require.Equal(t, 2, leases[0].Attempt, "the first delivery waits in the socket")
+		require.Greater(t, time.Until(leases[0].Expires), ackWait*3/4, "it begins now, for this process never stood still")
 		require.NoError(t, leases[0].Keep(patience))
 		require.NoError(t, taker.Process.Signal(syscall.SIGCONT))
 		var said []string

@@ -12,7 +12,7 @@ const idlePing = 5 * time.Second
 func (s *session) watch() {
 	defer s.done.Done()
 	limit := s.hub.cfg.SilenceTimeout
-	timer := time.NewTimer(limit / 2)
+	timer := time.NewTimer(min(limit/2, beatSpacing)) // a call may wait already, and wakes nobody
 	defer timer.Stop()
 	for {
 		select {
