@@ -95,11 +95,11 @@ class Native:
     )
 
     def __init__(self, module: ModuleType, generation: int) -> None:
-        self.pid = os.getpid()
-        self.generation = generation
+        self.pid: int = os.getpid()
+        self.generation: int = generation
         # Handles and tickets are chosen here, so that there is something to end them by whenever
         # the call that makes them is interrupted.
-        self.numbers = count(1)
+        self.numbers: count[int] = count(1)
         self.account: Export = module.pybind_Account
         self.ask_fleet: Export = module.pybind_AskFleet
         self.await_detached: Count = module.pybind_AwaitDetached

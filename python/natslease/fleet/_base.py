@@ -100,7 +100,7 @@ class FleetBase:
             "max_bytes": whole("max_bytes", max_bytes),
             "replicas": whole("replicas", replicas),
         }
-        self.heartbeat = float(heartbeat)
+        self.heartbeat: float = float(heartbeat)
         self._handle: FleetHandle | None = None
         self._workers: WeakSet[WorkerBase] = WeakSet()
         self._attach()  # checks the options
@@ -365,8 +365,8 @@ class WorkerBase:
         self._fleet = fleet
         self._native = native
         self._number = number
-        self.identity = identity
-        self.epoch = epoch
+        self.identity: Identity = identity
+        self.epoch: int = epoch
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.identity}, epoch {self.epoch}>"

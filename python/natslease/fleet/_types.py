@@ -45,9 +45,9 @@ class Identity(Record):
     __slots__ = ("service", "host", "slot")
 
     def __init__(self, service: str, host: str | None = None, slot: str = "0") -> None:
-        self.service = text("service", service)
-        self.host = default_host() if host is None else text("host", host)
-        self.slot = text("slot", str(slot) if isinstance(slot, int) else slot)
+        self.service: str = text("service", service)
+        self.host: str = default_host() if host is None else text("host", host)
+        self.slot: str = text("slot", str(slot) if isinstance(slot, int) else slot)
 
     @classmethod
     def parse(cls, written: str) -> Identity:
@@ -125,7 +125,7 @@ class WorkerInfo(Record):
     rate: float
     last_task: str
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
 
 
 class Registration(Record):
@@ -143,7 +143,7 @@ class Registration(Record):
     epoch: int
     fenced: WorkerInfo | None
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
 
 
 class Holder(Record):
@@ -218,7 +218,7 @@ class TaskHistory(Record):
     until: float
     events: list[TaskEvent]
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
         from datetime import datetime, timezone
@@ -263,7 +263,7 @@ class BatchEvent(Record):
     reason: str
     unsure: bool
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
 
 
 class SweepReport(Record):
@@ -283,7 +283,7 @@ class SweepReport(Record):
     failed: dict[str, Error]
     more: bool
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
 
 
 def read_place(fields: dict[str, Any]) -> Identity:
