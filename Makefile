@@ -95,10 +95,13 @@ docs: $(VENV)/.docs ## Build the documentation's site into build/site/html
 test-browser: build servers wasm docs $(VENV)/.browser ## Look at the pages with Debian's chromium, and run the WebAssembly in Node
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/browser
 
+# Most tests wait, for a silence or a deadline: three at a time keep two cores busy by half.
+AT_ONCE := --numprocesses 3
+
 .PHONY: test-python
 test-python: build servers ## Run the Python tests against the newest nats-server, and against the oldest under the least permissions
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest
-	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest --ignore-glob='*/test_build_*.py'
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest $(AT_ONCE)
+	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_build_*.py'
 
 .PHONY: test-antenna
 test-antenna: build servers $(VENV)/.bench ## Run the tests of Antenna's part and of examples/antenna

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -146,6 +147,8 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def descriptors(pid: int | str = "self") -> dict[int, str]:
     """What the descriptors of a process stand for."""
+    if pid == "self":
+        gc.collect()  # of an event loop of another test, say
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # the one that lists the folder
