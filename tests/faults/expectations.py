@@ -89,7 +89,8 @@ _NAMED: dict[str, str] = {
     "frozen server": r"went silent: nothing was received|has been silent for|greeting \(INFO\)",
     "black hole": r"went silent: nothing was received|has been silent for|greeting \(INFO\)",
     "one byte at a time": "delivers drop by drop",
-    "reset in mid-message": "cut from the other side in the middle of a message",
+    # A short answer can have come whole by then: it was cut, but not in the middle of anything.
+    "reset in mid-message": "cut from the other side",
     # Those who try again find that nothing of theirs is read there, either.
     "full socket buffer": r"does not read what is sent to it: \d+ bytes wait|not answered CONNECT",
     "kill -9 and restart": "cut from the other side|nothing listens at that address",
