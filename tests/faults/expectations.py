@@ -94,7 +94,8 @@ _NAMED: dict[str, str] = {
     # Those who try again find that nothing of theirs is read there, either.
     "full socket buffer": r"does not read what is sent to it: \d+ bytes wait|not answered CONNECT",
     "kill -9 and restart": "cut from the other side|nothing listens at that address",
-    "disk full": "no room|cannot write to its disk|it is slow to answer this",
+    # While its disk refuses, the server may also say nothing at all, not even PONG, for a second.
+    "disk full": "no room|cannot write to its disk|it is slow to answer this|went silent",
 }
 
 
