@@ -97,7 +97,10 @@ _NAMED: dict[str, str] = {
     "full socket buffer": r"does not read what is sent to it: \d+ bytes wait|not answered CONNECT",
     "kill -9 and restart": "cut from the other side|nothing listens at that address",
     # While its disk refuses, the server may also say nothing at all, not even PONG, for a second.
-    "disk full": "no room|cannot write to its disk|it is slow to answer this|went silent",
+    "disk full": (
+        "no room|no space left on device|cannot write to its disk|it is slow to answer this"
+        "|went silent"
+    ),
 }
 
 
