@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._asyncio import AsyncLease
     from ._client import Client
+    from ._lease import Lease
     from ._types import DeadLetter
     from .fleet import BatchEvent, TaskHistory, WorkerInfo
 
@@ -46,7 +48,7 @@ def queue_rows(client: Client, pattern: str) -> list[dict[str, Any]]:
 
 def letter_row(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter with its data, in base64 where they are not JSON."""
-    fields: dict[str, Any] = {
+    return {
         "id": letter.id,
         "seq": letter.seq,
         "attempts": letter.attempts,
@@ -55,12 +57,16 @@ def letter_row(letter: DeadLetter) -> dict[str, Any]:
         "died_at": letter.died_at,
         "published_at": letter.published_at,
         "headers": letter.headers,
+        **payload(letter),
     }
+
+
+def payload(task: Lease | AsyncLease | DeadLetter) -> dict[str, Any]:
+    """A task's data under its name in a row: ``data``, or ``data_base64`` where it is not JSON."""
     try:
-        fields["data"] = letter.json()
+        return {"data": task.json()}
     except ValueError:
-        fields["data_base64"] = b64encode(letter.data).decode()
-    return fields
+        return {"data_base64": b64encode(task.data).decode()}
 
 
 def age(at: float) -> str:

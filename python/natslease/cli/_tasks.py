@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from base64 import b64encode
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import natslease
+from natslease.show import payload
 
 from ._command import Command, Exit, connected
 from ._output import Output
@@ -166,19 +166,15 @@ def reserve(
 
 
 def _describe(lease: natslease.Lease) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+    return {
         "id": lease.id,
         "seq": lease.seq,
         "attempt": lease.attempt,
         "expires_at": lease.expires_at,
         "ack_subject": lease.ack_subject,
         "headers": lease.headers,
+        **payload(lease),
     }
-    try:
-        fields["data"] = lease.json()
-    except ValueError:
-        fields["data_base64"] = b64encode(lease.data).decode()
-    return fields
 
 
 @click.command("ack")
