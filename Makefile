@@ -100,7 +100,7 @@ AT_ONCE := --numprocesses 3
 
 .PHONY: test-python
 test-python: build servers ## Run the Python tests against the newest nats-server, and against the oldest under the least permissions
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest $(AT_ONCE)
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_example_cluster.py' # an upgrade
 	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_build_*.py'
 
 .PHONY: test-antenna
@@ -233,6 +233,10 @@ demo-drain: build servers ## Publish 20,000 tasks, drain them with 4 processes, 
 test-demo: build servers
 	$(PY) $(DEMO) --short
 	$(REPLAY) --half after --smoke
+
+.PHONY: cluster
+cluster: build servers ## Kill the leader of a cluster of three, upgrade all servers one by one, account for every task
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) examples/cluster --upgrade-from $(SERVER_OLDEST)
 
 .PHONY: replay
 replay: build servers $(VENV)/.bench ## Replay the incident before and after, and write docs/explanation/incident.*

@@ -25,14 +25,6 @@ def statuses(client: natslease.Client, **options: Any) -> dict[str, list[str]]:
     return {check: [finding.status for finding in listed] for check, listed in found.items()}
 
 
-def varz_url(server: Server) -> str:
-    """Where its monitoring port is."""
-    for line in (server.directory / "nats.conf").read_text().splitlines():
-        if line.startswith("http:"):
-            return f"http://{line.split(chr(34))[1]}"
-    raise AssertionError("there is none")
-
-
 def test_a_server_that_is_as_it_should_be(nats_server: Server) -> None:
     client = natslease.Client(nats_server.url)
     queue = client.queue("images")
@@ -69,7 +61,7 @@ def test_durability(nats_server: Server) -> None:
         "jetstream",
     }
 
-    url = varz_url(nats_server)
+    url = nats_server.monitor_url
     disk, _ = findings(client, monitor=url)["durability"]
     assert "every 120 s" in disk.text
     store = nats_server.directory / "data"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -11,8 +13,11 @@ import pytest
 import natslease
 from faces import Face
 from natslease import Message
+from natslease.fleet import Identity
 from natslease.testing import Server
-from permissions import template, violations
+from permissions import template, template_text, violations
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -21,15 +26,30 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def connect(face: Face, server: Server) -> Callable[[str], Any]:
+    """A client of a role; each has a connection of its own."""
+    count = iter(range(100))
+
+    def connect(role: str) -> Any:
+        return face.client(
+            server.url,
+            name=f"{role} {next(count)}",
+            user=role,
+            password=f"{role}-secret",
+            inbox_prefix=f"_INBOX.{role}",
+            timeout=10.0,
+        )
+
+    return connect
+
+
 @pytest.fixture(params=["workqueue", "limits"])
-def role(request: pytest.FixtureRequest, face: Face, server: Server) -> Callable[[str], Any]:
+def role(request: pytest.FixtureRequest, connect: Callable[[str], Any]) -> Callable[[str], Any]:
     """The queue, as a role has it."""
 
     def queue_of(name: str) -> Any:
-        client = face.client(
-            server.url, user=name, password=f"{name}-secret", inbox_prefix=f"_INBOX.{name}"
-        )
-        return client.queue(
+        return connect(name).queue(
             "job_8",
             subject="job.8.tasks",
             consumer="job-8-consumer",
@@ -111,6 +131,72 @@ def test_no_role_does_anothers(role: Callable[[str], Any], server: Server) -> No
             queue.ensure(conflict="update", timeout=10)
     assert janitor.info().messages == 1
     assert violations(server.log)
+
+
+def test_each_role_does_its_part_in_tracking_workers(
+    face: Face, connect: Callable[[str], Any], server: Server
+) -> None:
+    first, second = connect("worker"), connect("worker")
+    web, janitor = face.fleet(connect("web")), face.fleet(connect("janitor"))
+    queue = connect("janitor").queue("job_8", subject="job.8.tasks", consumer="job-8-consumer")
+    queue.ensure()
+    connect("web").queue("job_8", subject="job.8.tasks").publish([Message(b"x", id="17")])
+    janitor.ensure()
+
+    place = Identity("moths", "node", "0")
+    first_fleet, second_fleet = face.fleet(first), face.fleet(second)
+    older = first_fleet.join(place, version="1")
+    (lease,) = first.queue("job_8", subject="job.8.tasks", consumer="job-8-consumer").reserve(1)
+    lease.extend()
+    lease.ack()
+    first_fleet.flush()
+    (info,) = web.workers()
+    assert (info.worker, info.status, info.version) == (place, "online", "1")
+    assert [event.kind for event in web.task("job_8", "17").events] == ["reserve", "extend", "ack"]
+    assert web.history("job_8")
+    assert web.events("job_8")
+    assert web.holders("job_8")
+
+    newer = second_fleet.join(place, version="2")
+    until = time.monotonic() + 5
+    while not older.superseded:  # it hears of it
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert janitor.stop(place, "enough")
+    while not newer.superseded:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    janitor.allow(place)
+    assert janitor.sweep("job_*", min_age=0, dry_run=False).deleted == ["job_8"]
+    older.leave()
+    newer.leave()
+    assert violations(server.log) == []
+
+
+def test_no_role_does_anothers_part_in_tracking_workers(
+    face: Face, connect: Callable[[str], Any], server: Server
+) -> None:
+    place = Identity("moths", "node", "0")
+    worker, web = face.fleet(connect("worker")), face.fleet(connect("web"))
+    with pytest.raises(natslease.PermissionDenied):
+        worker.join(place)  # there is nothing yet that it could be written to
+    face.fleet(connect("janitor")).ensure()
+    with worker.join(place):
+        for call in (
+            lambda: web.stop(place),
+            lambda: web.register(place),
+            lambda: worker.sweep("*"),
+            lambda: web.sweep("*"),
+        ):
+            with pytest.raises(natslease.PermissionDenied):
+                call()
+    assert violations(server.log)
+
+
+def test_the_example_deploys_the_template() -> None:
+    deployed = (ROOT / "examples" / "cluster" / "conf" / "roles.conf").read_text()
+    users = deployed[deployed.index("users: [") :]
+    assert template_text() == f"authorization {{\n{indent(users, '  ')}}}\n"
 
 
 def test_an_inbox_of_anothers_is_refused(face: Face, server: Server) -> None:

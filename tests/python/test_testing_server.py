@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -66,6 +67,14 @@ def test_restart_keeps_port_and_data(nats_server: Server, kill: bool) -> None:
         nats_server.restart()
     assert nats_server.url == url
     assert nats_server.pid != pid
+    assert nats_server.jsz()["streams"] == 1
+
+
+def test_another_binary_is_started_next(nats_server: Server, tmp_path: Path) -> None:
+    create_stream(nats_server)
+    nats_server.binary = Path(shutil.copy(nats_server.binary, tmp_path / "another"))
+    nats_server.restart()
+    assert Path(f"/proc/{nats_server.pid}/exe").resolve() == tmp_path / "another"
     assert nats_server.jsz()["streams"] == 1
 
 

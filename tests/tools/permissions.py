@@ -12,13 +12,18 @@ _VIOLATION = re.compile(r"(?:Publish|Subscription) Violation.*")
 _TASKS, _DEAD = '"job.*.tasks"', '"dead.>"'
 
 
-def template() -> str:
-    """The template's configuration; the password of each role is its name and ``-secret``."""
+def template_text() -> str:
+    """The template as the page has it."""
     found = re.search(
         r"^```\w*\n(authorization .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE
     )
     assert found
-    return re.sub(r"\$(\w+)_PASSWORD", lambda m: f"{m[1].lower()}-secret", found[1])
+    return found[1]
+
+
+def template() -> str:
+    """The template's configuration; the password of each role is its name and ``-secret``."""
+    return re.sub(r"\$(\w+)_PASSWORD", lambda m: f"{m[1].lower()}-secret", template_text())
 
 
 def all_roles_in_one(tasks: list[str], dead: list[str]) -> str:

@@ -53,6 +53,8 @@ class Server:
         config: text that is added to the server's configuration file at the next start: users,
             permissions, limits, TLS. It wins over what this class writes, except that ``log_file``
             must not be set.
+        binary: the nats-server program that the next start runs: an upgrade is to stop it, to set
+            another, and to start it.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Server:
         """
         self.name = name
         self.config = config
-        self._binary = Path(binary).absolute() if binary is not None else find_server()
+        self.binary = Path(binary).absolute() if binary is not None else find_server()
         self._jetstream = jetstream
         self._timeout = timeout
         self._parts = _Parts(reserve_port(port), reserve_port())
@@ -126,6 +128,11 @@ class Server:
         return f"nats://{self.host}:{self.port}"
 
     @property
+    def monitor_url(self) -> str:
+        """Its monitoring port, ``http://host:port``: for Prometheus, or a doctor's ``monitor``."""
+        return f"http://{self.host}:{self._parts.web_port}"
+
+    @property
     def directory(self) -> Path:
         """The temporary directory with the configuration (``nats.conf``) and the ``data``."""
         return self._parts.directory
@@ -164,7 +171,7 @@ class Server:
             raise TestingError("the server is closed")
         path = self.directory / "nats.conf"
         path.write_text(self._configuration())
-        process = Process(self._binary, ["-c", str(path)], _READY)
+        process = Process(self.binary, ["-c", str(path)], _READY)
         self._parts.process = process
         process.start()
         in_time = process.ready.wait(self._timeout)
@@ -172,8 +179,8 @@ class Server:
             return
         if process.is_running:
             process.end(signal.SIGKILL, self._timeout)
-            raise ServerFailed(f"{self._binary} was not ready within {self._timeout} s", self.log)
-        raise ServerFailed(f"{self._binary} ended at once", self.log)
+            raise ServerFailed(f"{self.binary} was not ready within {self._timeout} s", self.log)
+        raise ServerFailed(f"{self.binary} ended at once", self.log)
 
     def stop(self) -> None:
         """Ends the server with SIGTERM and returns when it is gone. Its data are kept.
