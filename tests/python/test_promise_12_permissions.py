@@ -182,14 +182,14 @@ def test_no_role_does_anothers_part_in_tracking_workers(
         worker.join(place)  # there is nothing yet that it could be written to
     face.fleet(connect("janitor")).ensure()
     with worker.join(place):
-        for call in (
-            lambda: web.stop(place),
-            lambda: web.register(place),
-            lambda: worker.sweep("*"),
-            lambda: web.sweep("*"),
+        for call, argument in (
+            (web.stop, place),
+            (web.register, place),
+            (worker.sweep, "*"),
+            (web.sweep, "*"),
         ):
             with pytest.raises(natslease.PermissionDenied):
-                call()
+                call(argument)
     assert violations(server.log)
 
 
