@@ -16,6 +16,7 @@ from natslease.testing import Server
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parents[1] / "examples" / "antenna"))  # for its PostgreSQL
 os.environ["DJANGO_SETTINGS_MODULE"] = "testsite.settings"
 
 

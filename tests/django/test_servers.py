@@ -1,71 +1,22 @@
 """The site under gunicorn, by WSGI and by ASGI: threads and database connections while NATS is
-waited for, and during outages."""
+waited for. Outages under load are in test_outage.py."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 import natslease
-from children import children_of, connections, descriptors
+from children import connections
 from natslease.testing import Server
-from program import PATIENCE, Program
-
-HERE = Path(__file__).parent
-THREADS = 8
-KINDS = {
-    "WSGI": ["--worker-class=gthread", f"--threads={THREADS}", "testsite.wsgi:app"],
-    "ASGI": ["--worker-class=uvicorn_worker.UvicornWorker", "testsite.asgi:app"],
-}
-TASKS = "/api/queues/images/tasks/"
-NATS_TIMEOUT = 2.0
-
-
-class Answer(NamedTuple):
-    """An HTTP answer, and how many seconds it took."""
-
-    status: int
-    headers: Any
-    json: Any
-    seconds: float
-
-
-class Site:
-    """The site under a web server with one worker process."""
-
-    def __init__(self, url: str, master: Program, database: Path) -> None:
-        self.url = url
-        self.master = master
-        self.database = str(database)
-
-    def get(self, path: str) -> Answer:
-        began = time.monotonic()
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
-                body, status, headers = response.read(), response.status, response.headers
-        except urllib.error.HTTPError as error:
-            with error:
-                body, status, headers = error.read(), error.code, error.headers
-        return Answer(status, headers, json.loads(body), time.monotonic() - began)
-
-    def held(self) -> int:
-        """Database connections: open descriptors of the database's file."""
-        (worker,) = children_of(self.master.pid)
-        return list(descriptors(worker).values()).count(self.database)
+from program import PATIENCE
+from webserver import KINDS, TASKS, THREADS, Answer, Site, await_that, serving
 
 
 @pytest.fixture(params=KINDS)
@@ -78,28 +29,9 @@ def served(
     kind: str, tmp_path: Path, nats_server: Server
 ) -> Iterator[tuple[Site, natslease.Queue]]:
     """The site, and its queue."""
-    database = tmp_path / "site.sqlite3"
-    environment = {
-        "DJANGO_SETTINGS_MODULE": "testsite.settings",
-        "PYTHONPATH": f"{HERE}:{HERE.parents[1] / 'python'}",
-        "SITE_DATABASE": str(database),
-        "SITE_NATS_URL": nats_server.url,
-        "SITE_HTTP": json.dumps({} if kind == "WSGI" else {"THREADS": THREADS}),
-    }
-    subprocess.run(
-        [sys.executable, "-m", "django", "migrate", "--verbosity=0"],
-        env={**os.environ, **environment},
-        check=True,
-        timeout=PATIENCE,
-    )
     queue = natslease.Client(nats_server.url).queue("images")
     queue.ensure()
-    command = ["gunicorn", "--bind=127.0.0.1:0", "--workers=1", "--timeout=60", *KINDS[kind]]
-    with Program(*command, env=environment) as master:
-        found = re.search(r"Listening at: (http://[\d.:]+)", master.await_output("Booting worker"))
-        assert found
-        site = Site(found[1], master, database)
-        assert site.get("/unrelated/").status == 200
+    with serving(kind, tmp_path, nats_server.url) as site:
         yield site, queue
 
 
@@ -172,53 +104,3 @@ def test_tasks_for_who_has_hung_up_are_there_for_others(
     queue.publish([b"x"])
     (lease,) = queue.reserve(1, wait=10)
     assert lease.data == b"x"
-
-
-@pytest.mark.parametrize("fault", ["frozen", "killed"])
-def test_an_outage_is_answered_503_and_the_rest_of_the_site_does_not_notice(
-    served: tuple[Site, natslease.Queue], nats_server: Server, fault: str
-) -> None:
-    site, queue = served
-    assert site.get(TASKS).status == 200
-    stop = threading.Event()
-    polled: list[Answer] = []
-
-    def poll() -> None:
-        while not stop.is_set():
-            polled.append(site.get(f"{TASKS}?wait=0.5&batch=5"))
-            stop.wait(0.05)
-
-    pollers = [threading.Thread(target=poll) for _ in range(16)]
-    nats_server.freeze() if fault == "frozen" else nats_server.kill()
-    unrelated = []
-    try:
-        for poller in pollers:
-            poller.start()
-        # Three failed connections open the circuit breaker.
-        while not any(answer.json["code"] == "circuit_open" for answer in polled):
-            unrelated.append(site.get("/unrelated/"))
-            stop.wait(0.05)
-        before = len(polled)
-        stop.wait(1)
-        unrelated.append(site.get("/unrelated/"))
-    finally:
-        stop.set()
-        for poller in pollers:
-            poller.join()
-        nats_server.thaw() if fault == "frozen" else nats_server.start()
-    assert {answer.status for answer in unrelated} == {200}
-    assert {answer.status for answer in polled} == {503}
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in polled)
-    assert max(answer.seconds for answer in polled) < NATS_TIMEOUT + 0.5 + 2
-    while_open = sorted(a.seconds for a in polled[before:] if a.json["code"] == "circuit_open")
-    assert while_open[len(while_open) // 2] < 0.1
-
-    queue.publish([b"x"])
-    await_that(lambda: site.get(TASKS).status == 200)
-
-
-def await_that(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -50,7 +50,13 @@ REST_FRAMEWORK: dict[str, Any] = {
     "UNAUTHENTICATED_USER": None,
 }
 NATS_URL = os.environ.get("SITE_NATS_URL", "nats://127.0.0.1:1")
-NATSLEASE: dict[str, Any] = {"default": {"URL": NATS_URL, "TIMEOUT": 2.0}}
+NATSLEASE: dict[str, Any] = {
+    "default": {
+        "URL": NATS_URL,
+        "TIMEOUT": 2.0,
+        **json.loads(os.environ.get("SITE_NATSLEASE", "{}")),
+    }
+}
 if letters := os.environ.get("SITE_DEAD_LETTERS"):
     NATSLEASE["default"]["DEAD_LETTERS"] = letters
 NATSLEASE_HTTP: dict[str, Any] = json.loads(os.environ.get("SITE_HTTP", "{}"))

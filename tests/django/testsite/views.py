@@ -100,6 +100,20 @@ async def tasks_async(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"tasks": [lease.data.decode() for lease in batch]})
 
 
+def careless(request: HttpRequest) -> JsonResponse:
+    """A view as it should not be: it waits inside its transaction."""
+    Result.objects.count()
+    clients["default"].queue("images").reserve(5, wait=float(request.GET.get("wait", 0)))
+    return JsonResponse({})
+
+
+def stub(request: HttpRequest) -> JsonResponse:
+    """The control: the answer of an outage, with nothing behind it but the database."""
+    Result.objects.count()
+    body = {"error": "Task queue temporarily unavailable", "code": "stub", "retry_after": 1.0}
+    return JsonResponse(body, status=503, headers={"Retry-After": "1"})
+
+
 def unrelated(request: HttpRequest) -> JsonResponse:
     """Nothing to do with queues. It can take its time, in its transaction."""
     results = Result.objects.count()
