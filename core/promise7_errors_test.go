@@ -179,7 +179,7 @@ func TestPromise7ErrorsOfPublishing(t *testing.T) {
 	report, err := q.Publish(within(t, patience), []natslease.Message{
 		{Data: make([]byte, 2000)},
 		{Data: []byte("one")},
-		{Header: natslease.Header{"Nats-Expected-Stream": {"x"}}},
+		{Header: natslease.Header{"Nats-Expected-Last-Sequence": {"0"}}},
 		{Data: []byte("two"), ID: "2"},
 		{Header: natslease.Header{"a": {"b\r\nc"}}},
 		{Data: []byte("three")},
@@ -197,6 +197,18 @@ func TestPromise7ErrorsOfPublishing(t *testing.T) {
 		requireCode(t, r.Err, want[i], natslease.OutcomeRejected)
 	}
 	require.Equal(t, uint64(1), c.Stats().Generation, "nothing of that ends the session")
+}
+
+func TestPromise7ErrorOfAMessageForAnotherStream(t *testing.T) {
+	t.Parallel()
+	b := setup(t, natslease.QueueConfig{})
+	report, err := b.queue.Publish(within(t, patience), []natslease.Message{
+		{Header: natslease.Header{"Nats-Expected-Stream": {"other"}}},
+		{Header: natslease.Header{"Nats-Expected-Stream": {b.queue.Config().Stream}}},
+	})
+	require.NoError(t, err)
+	requireCode(t, report.Results[0].Err, natslease.CodeServer, natslease.OutcomeRejected)
+	require.Nil(t, report.Results[1].Err)
 }
 
 // Empty is no error, and no error is empty.

@@ -114,6 +114,7 @@ func validHeader(name string, values []string) error {
 	switch {
 	case name == "":
 		return errors.New("a header has no name")
+	case lower == "nats-expected-stream": // refuses the message elsewhere, and has no other effect
 	case strings.HasPrefix(lower, "nats-"), strings.HasPrefix(lower, "natslease-"):
 		return fmt.Errorf("the header %.64q is reserved", name)
 	case strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) >= 0:

@@ -17,6 +17,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _errors as errors
+from ._types import Message
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -32,6 +33,9 @@ _FULL = 0.8
 _SKEW = 2.0
 _PINGS = 5
 _MONITOR_TIMEOUT = 5.0
+# A message that is meant for a stream that cannot be: every stream refuses it, with this number.
+_MEANT_FOR = {"Nats-Expected-Stream": "natslease.doctor"}
+_REFUSED = "(10060)"
 
 
 class Finding(NamedTuple):
@@ -64,8 +68,8 @@ def examine(
 
     Args:
         pattern: the names of the streams to look at.
-        queue: one to try permissions on: to look at it, and to take a task, which is given back
-            at once.
+        queue: one to try permissions on: to look at it, to publish to it, by a message that its
+            stream refuses, and to take a task, which is given back at once.
         monitor: the URL of the server's monitoring port, ``http://host:8222``: only there does it
             tell how often it writes to disk.
         trial: whether to make a queue, publish, reserve and acknowledge a task, and delete it.
@@ -240,6 +244,7 @@ def _sync_interval(monitor: str) -> float:
 
 def _permissions(queue: Queue, timeout: float) -> Iterator[Finding]:
     yield _permitted("look at", queue, lambda: queue.info(timeout=timeout))
+    yield _may_publish(queue, timeout)
 
     def reserve() -> None:
         for result in queue.release(queue.reserve(1, timeout=timeout), timeout=timeout):
@@ -249,17 +254,34 @@ def _permissions(queue: Queue, timeout: float) -> Iterator[Finding]:
     yield _permitted("take tasks from", queue, reserve)
 
 
+def _may_publish(queue: Queue, timeout: float) -> Finding:
+    try:
+        for result in queue.publish([Message(b"", headers=_MEANT_FOR)], timeout=timeout).failed:
+            assert result.error is not None
+            raise result.error
+    except errors.QueueNotFound:
+        text = f"no stream takes {queue.subject}: whether this client can publish is not known"
+        advice = "Name the subject that tasks are published to (--subject), or make the queue."
+        return Finding("permissions", "warning", text, advice)
+    except errors.ServerError as error:
+        if _REFUSED not in str(error):
+            return _forbidden("publish to", queue, error)
+    except errors.Error as error:
+        return _forbidden("publish to", queue, error)
+    return Finding("permissions", "ok", f"this client can publish to {queue.stream}")
+
+
 def _permitted(what: str, queue: Queue, call: Callable[[], Any]) -> Finding:
     try:
         call()
     except errors.Error as error:
-        return Finding(
-            "permissions",
-            "failed",
-            f"this client cannot {what} {queue.stream}: {error}",
-            _advice(error),
-        )
+        return _forbidden(what, queue, error)
     return Finding("permissions", "ok", f"this client can {what} {queue.stream}")
+
+
+def _forbidden(what: str, queue: Queue, error: errors.Error) -> Finding:
+    text = f"this client cannot {what} {queue.stream}: {error}"
+    return Finding("permissions", "failed", text, _advice(error))
 
 
 def _trial(client: Client, timeout: float) -> Finding:

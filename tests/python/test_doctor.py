@@ -38,11 +38,12 @@ def test_a_server_that_is_as_it_should_be(nats_server: Server) -> None:
         "jetstream": ["ok"],
         "clock": ["ok"],
         "durability": ["warning"],  # one replica: as the server comes
-        "permissions": ["ok", "ok"],
+        "permissions": ["ok", "ok", "ok"],
         "trial": ["ok"],
     }
     (lease,) = queue.reserve(1, wait=5)
     assert lease.data == b"x"
+    assert queue.info().last_seq == 1  # nothing was published
     assert [stream.name for stream in client.streams()] == ["images"]
 
 
@@ -113,14 +114,32 @@ def test_permissions(nats_server: Server) -> None:
     everything.queue("images").ensure()
     client = natslease.Client(nats_server.url, user="web", password="p")
     found = findings(client, queue=client.queue("images"), trial=True)
-    look, take = found["permissions"]
+    look, publish, take = found["permissions"]
     assert look.status == "ok"
-    assert take.status == "failed"
-    assert "permissions.md" in take.advice
+    for refused in (publish, take):
+        assert refused.status == "failed"
+        assert "permissions.md" in refused.advice
+    assert "cannot publish to images" in publish.text
     assert found["jetstream"][0].status == "warning"
     assert found["queues"][0].status == "warning"
     assert found["trial"][0].status == "failed"
     assert "cannot make a queue" in found["trial"][0].text
+
+
+def test_publishing_to_what_is_no_subject_of_a_stream(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    client.queue("images", subject="images.tasks").ensure()
+    _, publish, _ = findings(client, queue=client.queue("images"))["permissions"]
+    assert (publish.status, "--subject" in publish.advice) == ("warning", True)
+
+
+def test_publishing_to_a_full_stream(nats_server: Server) -> None:
+    client = natslease.Client(nats_server.url)
+    queue = client.queue("images", max_bytes=100)
+    queue.ensure()
+    assert queue.publish([b"x" * 200]).failed
+    statuses_of = [finding.status for finding in findings(client, queue=queue)["permissions"]]
+    assert statuses_of == ["ok", "ok", "ok"]
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "password", "without JetStream"])
