@@ -18,6 +18,7 @@ from natslease.contrib.antenna import (
     Liveness,
     ReapPolicy,
     incomplete,
+    note_seen,
     reap_stale_jobs,
 )
 from natslease.contrib.antenna.tasks import reap_stale_jobs as reap_task
@@ -213,6 +214,23 @@ def test_liveness_by_when_it_was_seen(site: Any) -> None:
 
 
 @pytest.mark.django_db
+def test_what_was_seen_a_moment_ago_costs_no_query(
+    world: World, django_assert_num_queries: Any
+) -> None:
+    from main.models import Job
+
+    job = world.job(images=1)
+    assert note_seen(job, "last_contact") == 1
+    job.refresh_from_db()
+    with django_assert_num_queries(0):
+        assert note_seen(job, "last_contact") == 0
+    job.last_contact -= timedelta(seconds=11)
+    # Somebody else has noted it meanwhile.
+    assert note_seen(job, "last_contact") == 0
+    Job.objects.update(last_contact=job.last_contact)
+    assert note_seen(job, "last_contact") == 1
+
+
 def test_incomplete_is_one_query(world: World, django_assert_num_queries: Any) -> None:
     from main.models import Job
 

@@ -105,9 +105,9 @@ def test_errors_by_whose_fault_it_is() -> None:
 
     assert status(natslease.CircuitOpen("", retry_after=2.3)) == (503, "3")
     assert status(natslease.Saturated("", retry_after=0.1)) == (503, "1")
-    assert status(natslease.DeadlineExceeded("")) == (503, "1")
-    assert status(natslease.StorageFull("")) == (503, "1")
-    assert status(natslease.ServerError("")) == (503, "1")
+    assert status(natslease.DeadlineExceeded("", retry_after=1.0)) == (503, "1")
+    assert status(natslease.StorageFull("", retry_after=1.0)) == (503, "1")
+    assert status(natslease.ServerError("", retry_after=1.0)) == (503, "1")
     assert status(natslease.AuthenticationFailed("")) == (503, "30")
     assert status(natslease.PermissionDenied("")) == (503, "30")
     assert status(natslease.InvalidLease("")) == (400, None)
@@ -119,6 +119,14 @@ def test_errors_by_whose_fault_it_is() -> None:
     for kind in natslease.Error.__subclasses__():
         answered = error_response(kind(""))
         assert answered is None or 400 <= answered[0] <= 503
+
+
+def test_clients_whose_calls_fail_together_come_back_one_after_another() -> None:
+    answers = [error_response(natslease.ConnectionLost("")) for _ in range(100)]
+    waits = [answer[1]["retry_after"] for answer in answers if answer]
+    assert len(set(waits)) > 50
+    assert all(0.5 <= wait <= 3.0 for wait in waits)
+    assert {answer[2]["Retry-After"] for answer in answers if answer} == {"1", "2", "3"}
 
 
 def test_a_mistake_of_the_site_is_not_hidden(images: natslease.Queue) -> None:

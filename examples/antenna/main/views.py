@@ -56,7 +56,7 @@ class ProjectViewSet(viewsets.ReadOnlyModelViewSet):
         service.client_info = worker.info
         service.save(update_fields=["client_info"])
         service.projects.add(project)
-        note_seen(ProcessingService.objects.filter(pk=service.pk))
+        note_seen(service)
         created, updated = [], []
         for fields in told["pipelines"]:
             slug = fields.pop("slug")
@@ -178,7 +178,7 @@ class JobViewSet(
             mine = self.request.user.projects.all()
             note_seen(ProcessingService.objects.filter(name=worker.service, projects__in=mine))
         if job is not None:
-            note_seen(Job.objects.filter(pk=job.pk), "last_contact")
+            note_seen(job, "last_contact")
 
 
 router = OptionalSlashRouter()

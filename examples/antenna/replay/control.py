@@ -1,105 +1,117 @@
 """Whether an outage can be noticed elsewhere: the unrelated endpoint beside a control.
 
-During one outage the pollers ask for tasks and, in turns with that, a stub that gives the same
+In each round NATS goes away, and half of the pollers' clients have a timeout of 5 s, half of 30 s.
+From the outage's first moment they ask for tasks, and then, for as long, a stub that gives the same
 answers and has nothing behind it. The unrelated endpoint's times are compared between the two.
-``python -m replay.control`` runs it for both outages, 16 and 32 pollers, and timeouts of 5 and
-30 s.
+``python -m replay.control`` does that for both outages with 16 and with 32 pollers.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from .figures import DOCS, insert, quantile
-from .half import FULL, STALE_JOB, Lengths, Story
+from .half import FULL, TIMEOUTS, Story
 
-TURN = 3.0  # seconds that one of the two is asked
-TURNS = 5  # of each
-LIMIT = 1.1
+ROUNDS = 5
+TURN = 10.0  # seconds that one of the two is asked
+BACK = 4.0  # and that NATS is there between two rounds
+RATE = 15  # looks at the unrelated endpoint, a second
+SIDES = ("real", "stub")
 
 
 class Control(Story):
-    """An outage, and the same load on a stub in turns with it."""
+    """Outages, and the same load on a stub in turns with it."""
 
-    def __init__(
-        self, outage: str, pollers: int, timeout: float, lengths: Lengths, say: Any, postgres: bool
-    ) -> None:
-        super().__init__("after", lengths, say, postgres)
-        self.outage, self.pollers, self.timeout = outage, pollers, timeout
+    def __init__(self, outage: str, pollers: int, rounds: int, say: Any, postgres: bool) -> None:
+        super().__init__("after", FULL, say, postgres)
+        self.outage, self.pollers, self.rounds = outage, pollers, rounds
 
     def _tell(self) -> None:
-        self._start("monitor", role="monitor", rate=30)
-        for slot in range(self.pollers // 16):
-            self._worker(f"old {slot}", slot, timeout=self.timeout)
-        self._phase("healthy", 3)
-        self._publish(STALE_JOB, 200)
-        (self.server.freeze if self.outage == "frozen" else self.server.kill)()
-        self._phase("begins", 4)  # the first calls run into their deadline, the breaker opens
-        for turn in range(2 * TURNS):
-            self.plan["stub"] = bool(turn % 2)
-            self._write_plan()
-            self._phase("stub" if turn % 2 else self.outage, TURN)
-        if self.outage == "frozen":
-            self.server.thaw()
-        else:
-            self.server.start()
+        self._start("monitor", role="monitor", rate=RATE)
+        for slot, timeout in enumerate(TIMEOUTS):
+            pollers = self.pollers // len(TIMEOUTS)
+            self._worker(f"old {slot}", slot, timeout=timeout, pollers=pollers)
+        frozen = self.outage == "frozen"
+        begin, finish = (
+            (self.server.freeze, self.server.thaw)
+            if frozen
+            else (self.server.kill, self.server.start)
+        )
+        for _ in range(self.rounds):
+            self._ask_stub(False)
+            self._phase("back", BACK)
+            begin()
+            self._phase("real", TURN)
+            self._ask_stub(True)
+            self._phase("stub", TURN)
+            finish()
+
+    def _ask_stub(self, stub: bool) -> None:
+        self.plan["stub"] = stub
+        self._write_plan()
 
 
 def compare(control: Control) -> dict[str, Any]:
-    """The unrelated endpoint's times, beside those with the stub."""
+    """What was seen of the unrelated endpoint, beside that with the stub."""
     half = control.run()
-    took: dict[str, list[float]] = {"real": [], "stub": []}
-    failed = 0
-    for name, begin, finish in half.phases:
-        if name not in (control.outage, "stub"):
-            continue
-        for look in half.monitor:
-            # What was asked before the turn has its answers a moment into it.
-            if begin + 0.5 <= look["at"] < finish:
-                took["stub" if name == "stub" else "real"].append(look["took"] * 1000)
-                failed += look["status"] != "200"
-    real, stub = (round(quantile(took[side], 0.99), 1) for side in ("real", "stub"))
-    return {
-        "outage": control.outage,
-        "pollers": control.pollers,
-        "timeout_s": control.timeout,
-        "requests": len(took["real"]),
-        "failed": failed,
-        "p50_ms": round(quantile(took["real"], 0.5), 1),
-        "p50_stub_ms": round(quantile(took["stub"], 0.5), 1),
-        "p99_ms": real,
-        "p99_stub_ms": stub,
-        "ratio": round(real / stub, 2) if stub else None,
-    }
+    row: dict[str, Any] = {"outage": control.outage, "pollers": control.pollers, "failed": 0}
+    for side in SIDES:
+        looks = list(_during(half.phases, half.monitor, side))
+        row["failed"] += sum(1 for look in looks if look["status"] != "200")
+        row[side] = [look["took"] * 1000 for look in looks]
+        row[f"{side} polls"] = len(list(_during(half.phases, half.polls, side)))
+    return row
+
+
+def _during(
+    phases: list[tuple[str, float, float]], rows: list[dict[str, Any]], side: str
+) -> Iterator[dict[str, Any]]:
+    for name, begin, finish in phases:
+        if name == side:
+            yield from (row for row in rows if begin <= row["at"] < finish)
 
 
 def show(rows: list[dict[str, Any]]) -> str:
-    """A table, in Markdown."""
-    head = ["outage", "pollers", "timeout_s", "requests", "failed", "p50_ms", "p50_stub_ms"]
-    head += ["p99_ms", "p99_stub_ms", "ratio"]
+    """A table, in Markdown; its last row is of all the others together."""
+    every: dict[str, Any] = {"outage": "all", "pollers": ""}
+    for key in ("failed", "real polls", "stub polls"):
+        every[key] = sum(row[key] for row in rows)
+    for side in SIDES:
+        every[side] = [took for row in rows for took in row[side]]
+    head = ["NATS", "pollers", "polls, of the stub", "looks, of the stub", "failed"]
+    head += ["p50, with the stub (ms)", "p99, with the stub (ms)", "p99 / p99 with the stub"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows]
+    for row in [*rows, every]:
+        p99 = [quantile(row[side], 0.99) for side in SIDES]
+        cells = [row["outage"], row["pollers"], f"{row['real polls']:,}, {row['stub polls']:,}"]
+        cells += [", ".join(f"{len(row[side]):,}" for side in SIDES), row["failed"]]
+        cells += [", ".join(f"{quantile(row[side], 0.5):.1f}" for side in SIDES)]
+        cells += [", ".join(f"{value:.0f}" for value in p99)]
+        cells += [f"{p99[0] / p99[1]:.2f}" if p99[1] else "-"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sqlite", action="store_true")
-    parser.add_argument("--only", type=int, help="so many of the eight")
+    parser.add_argument("--only", choices=("frozen", "killed"), help="one of the outages")
+    parser.add_argument("--pollers", type=int, choices=(16, 32), help="one of the two numbers")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     options = parser.parse_args()
-    lengths = dataclasses.replace(FULL, healthy=3)
-    cases = itertools.product(("frozen", "killed"), (16, 32), (5.0, 30.0))
+    outages = [options.only] if options.only else ["frozen", "killed"]
+    pollers = [options.pollers] if options.pollers else [16, 32]
     rows = []
-    for case in itertools.islice(cases, options.only):
-        print("{}, {} pollers, {} s".format(*case), file=sys.stderr, flush=True)
-        control = Control(*case, lengths, lambda text: None, not options.sqlite)
+    for case in itertools.product(outages, pollers):
+        print("{}, {} pollers".format(*case), file=sys.stderr, flush=True)
+        control = Control(*case, options.rounds, lambda text: None, not options.sqlite)
         rows.append(compare(control))
-        print(rows[-1], file=sys.stderr, flush=True)
     print(show(rows))
     if options.write:
         insert(DOCS / "incident.md", "control", show(rows))

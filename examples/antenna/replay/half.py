@@ -224,14 +224,16 @@ class Story:
 
     # Those who take part.
 
-    def _worker(self, name: str, slot: int, *, timeout: float, boot: float = 0.0) -> None:
+    def _worker(
+        self, name: str, slot: int, *, timeout: float, boot: float = 0.0, pollers: int = POLLERS
+    ) -> None:
         self._start(
             name,
             role="worker",
             slot=slot,
             timeout=timeout,
             boot=boot,
-            pollers=POLLERS,
+            pollers=pollers,
             batch=BATCH,
             registers=self.half.name == "after",
         )

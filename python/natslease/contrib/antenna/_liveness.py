@@ -35,17 +35,22 @@ class Liveness:
         return cls.STALE if age <= options.get("STALE_SECONDS", STALE_SECONDS) else cls.OFFLINE
 
 
-def note_seen(services: object, field: str = "last_seen") -> int:
+def note_seen(seen: object, field: str = "last_seen") -> int:
     """Notes that processing services, a queryset, were seen now; returns how many rows it wrote.
 
-    One that was seen in the last 10 seconds is left as it is.
+    One that was seen in the last 10 seconds is left as it is. Of a single one that is loaded, give
+    the object itself: then that costs no query.
     """
-    from django.db.models import Q, QuerySet
+    from django.db.models import Model, Q, QuerySet
 
-    assert isinstance(services, QuerySet)
     now = timezone.now()
-    old = Q(**{f"{field}__isnull": True}) | Q(
-        **{f"{field}__lt": now - timedelta(seconds=SEEN_INTERVAL)}
-    )
-    written: int = services.filter(old).update(**{field: now})
+    lately = now - timedelta(seconds=SEEN_INTERVAL)
+    if isinstance(seen, Model):
+        last: datetime | None = getattr(seen, field)
+        if last is not None and last >= lately:
+            return 0
+        seen = type(seen)._default_manager.filter(pk=seen.pk)
+    assert isinstance(seen, QuerySet)
+    old = Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__lt": lately})
+    written: int = seen.filter(old).update(**{field: now})
     return written

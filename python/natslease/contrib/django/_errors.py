@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from math import ceil
 from typing import Any
 
@@ -26,6 +27,8 @@ _OURS = (natslease.ConfigError, natslease.ClientClosed, natslease.NotLoaded)
 # They do not pass by themselves; but somebody may be changing a password.
 _NOT_SOON = (natslease.AuthenticationFailed, natslease.PermissionDenied)
 _NOT_SOON_SECONDS = 30.0
+# Calls fail together when their session is lost: their clients are not to come back together.
+_SOON_SECONDS = (0.5, 3.0)
 # Many of these say what one other error has said already.
 _REPEATED = (natslease.CircuitOpen, natslease.Busy)
 
@@ -33,7 +36,7 @@ _REPEATED = (natslease.CircuitOpen, natslease.Busy)
 def error_response(error: natslease.Error) -> tuple[int, dict[str, Any], dict[str, str]] | None:
     """Status, JSON and headers for an error; None where it is a mistake of the site's own.
 
-    Every outage is 503 with ``Retry-After``.
+    Every outage is 503 with ``Retry-After``: what the error says, or else 1 to 3 s, by chance.
     """
     for kind, status in _CALLERS:
         if isinstance(error, kind):
@@ -44,7 +47,7 @@ def error_response(error: natslease.Error) -> tuple[int, dict[str, Any], dict[st
         seconds = _NOT_SOON_SECONDS
         logger.error("a queue cannot be used: %s", error)
     else:
-        seconds = error.retry_after or 1.0
+        seconds = error.retry_after or random.uniform(*_SOON_SECONDS)
         if not isinstance(error, _REPEATED):
             logger.warning("a queue is unavailable: %s", error.explain())
     body = {"error": OUTAGE, "code": error.code, "retry_after": round(seconds, 3)}
