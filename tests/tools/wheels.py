@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
 MACHINES = ("x86_64", "aarch64")
 MAX_WHEEL = 3_500_000
+# What tests call of the system, and what those call; no compiler is among it.
+_SYSTEM = ("mount", "rm", "sh", "sleep", "true", "unshare")
 # These build things, with Go and a compiler.
 _NOT_HERE = ("test_build_*", "test_examples_go.py", "test_docs.py")
 
@@ -135,6 +138,7 @@ def _run_tests() -> Iterator[str]:
                 "-q",
                 "-p",
                 "no:cacheprovider",
+                "--numprocesses=3",
             ]
             output = _run(
                 [*pytest, *ignored, "tests/python"],
@@ -149,7 +153,11 @@ def _environment(interpreter: pythons.Interpreter) -> Iterator[Path]:
     """The programs of an empty environment."""
     with tempfile.TemporaryDirectory() as folder:
         _run([interpreter.executable, "-m", "venv", "--without-pip", f"{folder}/venv"])
-        yield Path(folder, "venv", "bin")
+        programs = Path(folder, "venv", "bin")
+        for name in _SYSTEM:
+            if found := shutil.which(name):
+                (programs / name).symlink_to(found)
+        yield programs
 
 
 def _run(command: Sequence[str | Path], **environment: str) -> str:

@@ -82,7 +82,13 @@ class Metrics:
         self._several = several
         self._writer: _Writer | None = None
         if several:
-            os.register_at_fork(after_in_child=self._after_fork)
+            # prometheus_client has a lock of its own, which nobody could let go of in a child: no
+            # fork while the writer holds it.
+            os.register_at_fork(
+                before=self._lock.acquire,
+                after_in_parent=self._lock.release,
+                after_in_child=self._after_fork,
+            )
         else:
             registry.register(_Reader(self))
 
@@ -131,7 +137,7 @@ class Metrics:
 
     def _after_fork(self) -> None:
         # The child has no threads, and its clients begin at 0.
-        self._lock = threading.Lock()
+        self._lock.release()
         self._counted.clear()
         self._writer = None
         if self._clients:
