@@ -14,6 +14,16 @@ from natslease.testing import Server
 _PACKAGES = ("natslease", "nats-py", "natsrpy", "asgiref")
 
 
+def cpu() -> str:
+    """How many cores of what."""
+    return f"{_cpu()}, {os.cpu_count()} cores"
+
+
+def load() -> str:
+    """The load averages."""
+    return " ".join(f"{load:.2f}" for load in os.getloadavg())
+
+
 def describe(server: Server) -> dict[str, str]:
     """The machine, and the versions of what was measured."""
     goes = subprocess.run(
@@ -25,8 +35,8 @@ def describe(server: Server) -> dict[str, str]:
     )
     go = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True)
     return {
-        "cpu": f"{_cpu()}, {os.cpu_count()} cores",
-        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "cpu": cpu(),
+        "load": load(),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
         "go": go.stdout.strip().removeprefix("go"),

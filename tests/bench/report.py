@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,52 +163,86 @@ def _plain(results: Results, short: bool) -> dict[str, Any]:
     }
 
 
+def bars(axis: Any, values: dict[str, float], text: str = "{:,.0f}") -> None:
+    """Draws a bar for each side."""
+    from matplotlib.ticker import MaxNLocator
+
+    for place, (side, value) in enumerate(reversed(values.items())):
+        axis.barh(place, value, color=_color(side), height=0.6)
+        axis.annotate(
+            text.format(value),
+            (value, place),
+            xytext=(4, -3),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    _name_sides(axis, values)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.set_xlim(0, 1.15 * max(values.values()))
+
+
+def spans(axis: Any, times: dict[str, tuple[float, float, float]]) -> None:
+    """Draws for each side a median, and a line from a lower to an upper quantile."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for place, (side, (median, low, high)) in enumerate(reversed(times.items())):
+        axis.plot([low, high], [place, place], color=_color(side), linewidth=2)
+        axis.plot(median, place, "o", color=_color(side), markersize=7)
+        axis.annotate(
+            f"{median:,.0f}",
+            (median, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axis.set_xscale("log")
+    _name_sides(axis, times)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _color(side: str) -> str:
+    return "#d1495b" if side.startswith(OURS) else "#5b6770"
+
+
+def _name_sides(axis: Any, sides: Iterable[str]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    names = list(sides)[::-1]
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(-0.6, len(names) - 0.3)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.tick_params(labelsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def plot(results: Results, path: Path) -> None:
     """Draws each operation: medians, and lines from the 10th to the 99th percentile."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     columns = 3
     lines = -(-len(results.series) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(15, 3.4 * lines), layout="constrained")
-    thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
     for axis in axes.flat[len(results.series) :]:
         axis.axis("off")
     for axis, (operation, row) in zip(axes.flat, results.series.items(), strict=False):
-        for place, (side, series) in enumerate(reversed(row.items())):
-            color = "#d1495b" if side.startswith(OURS) else "#5b6770"
-            if operation in RATES:
-                axis.barh(place, series.median, color=color, height=0.6)
-            else:
-                span = [series.quantile(0.10), series.quantile(0.99)]
-                axis.plot(span, [place, place], color=color, linewidth=2)
-                axis.plot(series.median, place, "o", color=color, markersize=7)
-            axis.annotate(
-                f"{series.median:,.0f}",
-                (series.median, place),
-                xytext=(4, -3) if operation in RATES else (0, 6),
-                textcoords="offset points",
-                ha="left" if operation in RATES else "center",
-                fontsize=8,
-            )
-        axis.set_yticks(range(len(row)), list(reversed(row)))
-        axis.set_ylim(-0.6, len(row) - 0.3)
         if operation in RATES:
             axis.set_title(f"{operation}: messages a second, more is better", fontsize=11)
-            axis.xaxis.set_major_locator(MaxNLocator(4))
-            axis.set_xlim(0, 1.15 * max(series.median for series in row.values()))
+            bars(axis, {side: series.median for side, series in row.items()})
         else:
             axis.set_title(f"{operation}: microseconds, less is better", fontsize=11)
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.grid(axis="x", alpha=0.3)
-        axis.xaxis.set_major_formatter(thousands)
-        axis.tick_params(labelsize=9)
-        axis.spines[["top", "right"]].set_visible(False)
+            spans(
+                axis,
+                {
+                    side: (series.median, series.quantile(0.10), series.quantile(0.99))
+                    for side, series in row.items()
+                },
+            )
     machine = results.machine
     figure.suptitle(
         "Medians, and lines from the 10th to the 99th percentile. "

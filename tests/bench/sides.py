@@ -128,6 +128,9 @@ class NatsPy:
             await asyncio.gather(*(task.ack_sync(timeout=PATIENCE) for task in tasks))
 
     async def publish(self, payload: bytes, count: int) -> None:
+        if count == 1:
+            await self._js.publish(self._stream, payload)
+            return
         futures = [await self._js.publish_async(self._stream, payload) for _ in range(count)]
         for future in futures:
             await future
@@ -163,6 +166,9 @@ class Natsrpy:
             await asyncio.gather(*(task.ack(double=True) for task in tasks))
 
     async def publish(self, payload: bytes, count: int) -> None:
+        if count == 1:
+            await self._js.publish(self._stream, payload, wait=True)
+            return
         # As many at a time as nats-py and nats.go have by default.
         for start in range(0, count, 4_000):
             await asyncio.gather(

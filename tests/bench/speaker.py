@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,9 @@ NATSGO = OUTPUT / "natsgo"
 class Speaker:
     """A process that obeys one JSON command a line."""
 
-    def __init__(self, *command: str | Path) -> None:
+    def __init__(self, *command: str | Path, **options: Any) -> None:
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
         )
 
     def ask(self, op: str, stream: str, n: int = 0, count: int = 0, payload: str = "") -> Any:
@@ -28,14 +29,34 @@ class Speaker:
         Raises:
             RuntimeError: the process has ended instead.
         """
+        self.tell(op=op, stream=stream, n=n, count=count, payload=payload)
+        return self.hear()
+
+    def tell(self, **command: object) -> None:
+        """Sends a command; its answer must be heard."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        command = {"op": op, "stream": stream, "n": n, "count": count, "payload": payload}
+        self._last = command
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
+
+    def hear(self, timeout: float | None = None) -> Any:
+        """The answer to the last command.
+
+        Raises:
+            RuntimeError: the process has ended instead.
+            TimeoutError: there is none in that time (s).
+        """
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            raise TimeoutError(f"{self._process.args!r} does not answer {self._last!r:.200}")
         if line := self._process.stdout.readline():
             return json.loads(line)
-        raise RuntimeError(f"{self._process.args!r} ended at {command!r:.200}")
+        raise RuntimeError(f"{self._process.args!r} ended at {self._last!r:.200}")
+
+    def kill(self) -> None:
+        """Kills the process, and returns when it has ended."""
+        self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """Ends the process, and returns when it has ended."""
