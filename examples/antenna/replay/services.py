@@ -58,12 +58,16 @@ def await_true(look: Callable[[], bool], process: subprocess.Popen[Any]) -> bool
 class Postgres:
     """A PostgreSQL server in a temporary folder, with max_connections 100."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         """Creates the database and starts the server.
+
+        Args:
+            durable: whether a commit waits for the disk, as it does by default.
 
         Raises:
             Unavailable: initdb or postgres is not there.
         """
+        self._durable = durable
         for program in ("initdb", "postgres"):
             if shutil.which(program) is None:
                 raise Unavailable(f"PostgreSQL's {program} is not on PATH (Debian: postgresql)")
@@ -104,7 +108,8 @@ class Postgres:
         self.process = subprocess.Popen(
             [
                 *("postgres", "-D", data, "-p", str(self.port), "-h", "127.0.0.1"),
-                *("-k", self.folder, "-c", "max_connections=100", "-c", "fsync=off"),
+                *("-k", self.folder, "-c", "max_connections=100"),
+                *("-c", f"fsync={'on' if self._durable else 'off'}"),
             ],
             cwd="/",
             stdout=subprocess.DEVNULL,
