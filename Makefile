@@ -15,7 +15,7 @@ SERVER_OLDEST := $(BIN)/nats-server-oldest
 PYTHON_SOURCES := setup.py docs/site pybind/extbuild python tests examples
 DEMO := $(wildcard examples/demo)
 BENCH := $(wildcard tests/bench)
-SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench)
+SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench) $(BENCH:%=test-peers)
 EXTBUILD := PYTHONPATH=pybind $(PY) -m extbuild
 
 # Only the race detector and the extension need a C compiler; zig is one that pip can install.
@@ -254,6 +254,26 @@ bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py
 test-bench: build servers $(VENV)/.bench
 	$(PY) $(BENCH) --short
 
+# One of the peers needs a newer Python than others do.
+PEERS := build/peers
+PEERS_PATH := PYTHONPATH=python:tests/bench:examples/antenna
+RUN_PEERS := $(PEERS_PATH) NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PEERS)/bin/python -m peers
+
+$(PEERS)/.made: requirements/peers.txt $(VENV)/.dev
+	$$(PYTHONPATH=tests/tools $(PY) -c 'import pythons; print(pythons.find()[-1].executable)') -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+.PHONY: peers
+peers: build servers $(VENV)/.bench $(PEERS)/.made ## Compare with nats-py, Celery, RQ and others, and write docs/explanation/peers.*
+	$(RUN_PEERS)
+	$(PEERS_PATH) $(PY) -m peers --page
+
+.PHONY: test-peers
+test-peers: build servers $(PEERS)/.made
+	$(PY) -m pytest tests/bench
+	$(RUN_PEERS) --short
+
 FAULTS := PYTHONPATH=tests/tools $(PY) tests/faults/run_faults.py
 
 .PHONY: faults
@@ -307,7 +327,7 @@ test-chaos: build servers $(BIN)/linearizable
 .PHONY: lock
 lock: venv ## Renew the locked Python requirements
 	$(PY) -m pip install --quiet uv
-	@cd requirements; set --; for name in dev wheel bench browser docs types; do \
+	@cd requirements; set --; for name in dev wheel bench peers browser docs types; do \
 		$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade "$$@" -o $$name.txt $$name.in; \
 		set -- "$$@" -c $$name.txt; done; \
 	$(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --upgrade -o django-oldest.txt django-oldest.in
