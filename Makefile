@@ -15,7 +15,7 @@ SERVER_OLDEST := $(BIN)/nats-server-oldest
 PYTHON_SOURCES := setup.py docs/site pybind/extbuild python tests examples
 DEMO := $(wildcard examples/demo)
 BENCH := $(wildcard tests/bench)
-SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench) $(BENCH:%=test-peers)
+SHORT := $(DEMO:%=test-demo) $(BENCH:%=test-bench) $(BENCH:%=test-peers) $(BENCH:%=test-sizing)
 EXTBUILD := PYTHONPATH=pybind $(PY) -m extbuild
 
 # Only the race detector and the extension need a C compiler; zig is one that pip can install.
@@ -53,6 +53,12 @@ build: $(VENV)/.editable ## Build the extension in place, if its sources changed
 
 .PHONY: servers
 servers: $(SERVER) $(SERVER_OLDEST) ## Build the newest and the oldest supported nats-server
+
+# nats and nsc, which pages of the documentation run.
+$(BIN)/.natstools: tests/tools/natstools/go.mod tests/tools/natstools/go.sum
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -C $(<D) -buildvcs=false -trimpath -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ github.com/nats-io/natscli/nats github.com/nats-io/nsc/v2
+	@touch $@
 
 $(SERVER): go.mod go.sum
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags='-s -w' -o $@ github.com/nats-io/nats-server/v2
@@ -99,7 +105,7 @@ test-browser: build servers wasm docs $(VENV)/.browser ## Look at the pages with
 AT_ONCE := --numprocesses 3
 
 .PHONY: test-python
-test-python: build servers ## Run the Python tests against the newest nats-server, and against the oldest under the least permissions
+test-python: build servers $(BIN)/.natstools ## Run the Python tests against the newest nats-server, and against the oldest under the least permissions
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_example_cluster.py' # an upgrade
 	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_build_*.py'
 
@@ -273,6 +279,16 @@ peers: build servers $(VENV)/.bench $(PEERS)/.made ## Compare with nats-py, Cele
 test-peers: build servers $(PEERS)/.made
 	$(PY) -m pytest tests/bench
 	$(RUN_PEERS) --short
+
+SIZING := PYTHONPATH=examples/antenna NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) $(BENCH)/sizing.py
+
+.PHONY: sizing
+sizing: build servers $(VENV)/.bench ## Measure many queues and many processes, and write docs/explanation/sizing.md
+	$(SIZING) --page docs/explanation/sizing.md
+
+.PHONY: test-sizing
+test-sizing: build servers $(VENV)/.bench
+	$(SIZING) --short
 
 FAULTS := PYTHONPATH=tests/tools $(PY) tests/faults/run_faults.py
 

@@ -85,13 +85,11 @@ def show(results: Results) -> None:
     print("\nMeasured on: " + ", ".join(f"{k} {v}" for k, v in results.machine.items()) + ".\n")
     print("Medians, in microseconds or per second; in brackets the 99th percentile.\n")
     sides = results.sides()
-    _table(
-        ["", *results.series],
-        [
-            [side, *(_cell(row.get(side), name) for name, row in results.series.items())]
-            for side in sides
-        ],
-    )
+    cells = [
+        [side, *(_cell(row.get(side), name) for name, row in results.series.items())]
+        for side in sides
+    ]
+    print(table(["", *results.series], cells))
     print()
     rows = [
         [
@@ -113,7 +111,7 @@ def show(results: Results) -> None:
         ]
         for f in results.figures
     ]
-    _table(["", "what", "measured", "aim", "reached"], rows)
+    print(table(["", "what", "measured", "aim", "reached"], rows))
 
 
 def _cell(series: Series | None, operation: str) -> str:
@@ -124,10 +122,13 @@ def _cell(series: Series | None, operation: str) -> str:
     return f"{series.median:,.0f} ({series.quantile(0.99):,.0f})"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> None:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table, as Markdown."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, ["-" * width for width in widths], *rows]:
-        print("| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |")
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in [head, ["-" * width for width in widths], *rows]
+    )
 
 
 def write(results: Results, folder: Path, *, short: bool) -> None:

@@ -23,6 +23,11 @@ class Speaker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def ask(self, op: str, stream: str, n: int = 0, count: int = 0, payload: str = "") -> Any:
         """Has a command carried out, and returns the answer.
 

@@ -77,6 +77,7 @@ class Page:
             "PATH": os.pathsep.join(map(str, search)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "XDG_DATA_HOME": str(folder / ".data"),  # NATS's commands keep files there
         }
         if packages is not None:
             self._environment |= {"PIP_FIND_LINKS": str(packages), "PIP_NO_INDEX": "1"}
