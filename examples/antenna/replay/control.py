@@ -1,8 +1,9 @@
-"""Whether an outage can be noticed elsewhere: the unrelated endpoint beside a control.
+"""Whether an outage can be noticed elsewhere: the unrelated endpoint beside two controls.
 
 In each round NATS goes away, and half of the pollers' clients have a timeout of 5 s, half of 30 s.
-From the outage's first moment they ask for tasks, and then, for as long, a stub that gives the same
-answers and has nothing behind it. The unrelated endpoint's times are compared between the two.
+From the outage's first moment they ask for tasks; then, each for as long, a stub that gives the
+same answers and has nothing behind it, and the same view up to where it would ask NATS. The
+unrelated endpoint's times are compared between them.
 ``python -m replay.control`` does that for both outages with 16 and with 32 pollers.
 """
 
@@ -15,17 +16,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from .figures import DOCS, insert, quantile
-from .half import FULL, TIMEOUTS, Story
+from .half import FULL, TASKS, TIMEOUTS, Story
 
-ROUNDS = 5
+ROUNDS = 4
 TURN = 10.0  # seconds that one of the two is asked
 BACK = 4.0  # and that NATS is there between two rounds
 RATE = 15  # looks at the unrelated endpoint, a second
-SIDES = ("real", "stub")
+SIDES = {"tasks": TASKS, "stub": "stub/", "without NATS": "without/{job}/"}
+REAL, *CONTROLS = SIDES
 
 
 class Control(Story):
-    """Outages, and the same load on a stub in turns with it."""
+    """Outages, and the same load on the controls in turns with it."""
 
     def __init__(self, outage: str, pollers: int, rounds: int, say: Any, postgres: bool) -> None:
         super().__init__("after", FULL, say, postgres)
@@ -43,21 +45,21 @@ class Control(Story):
             else (self.server.kill, self.server.start)
         )
         for _ in range(self.rounds):
-            self._ask_stub(False)
+            self._ask(REAL)
             self._phase("back", BACK)
             begin()
-            self._phase("real", TURN)
-            self._ask_stub(True)
-            self._phase("stub", TURN)
+            for side in SIDES:
+                self._ask(side)
+                self._phase(side, TURN)
             finish()
 
-    def _ask_stub(self, stub: bool) -> None:
-        self.plan["stub"] = stub
+    def _ask(self, side: str) -> None:
+        self.plan["path"] = SIDES[side]
         self._write_plan()
 
 
 def compare(control: Control) -> dict[str, Any]:
-    """What was seen of the unrelated endpoint, beside that with the stub."""
+    """What was seen of the unrelated endpoint, by what was polled meanwhile."""
     half = control.run()
     row: dict[str, Any] = {"outage": control.outage, "pollers": control.pollers, "failed": 0}
     for side in SIDES:
@@ -79,20 +81,21 @@ def _during(
 def show(rows: list[dict[str, Any]]) -> str:
     """A table, in Markdown; its last row is of all the others together."""
     every: dict[str, Any] = {"outage": "all", "pollers": ""}
-    for key in ("failed", "real polls", "stub polls"):
-        every[key] = sum(row[key] for row in rows)
+    every["failed"] = sum(row["failed"] for row in rows)
     for side in SIDES:
+        every[f"{side} polls"] = sum(row[f"{side} polls"] for row in rows)
         every[side] = [took for row in rows for took in row[side]]
-    head = ["NATS", "pollers", "polls, of the stub", "looks, of the stub", "failed"]
-    head += ["p50, with the stub (ms)", "p99, with the stub (ms)", "p99 / p99 with the stub"]
+    head = ["NATS", "pollers", "polls", "looks", "failed", "p50 (ms)", "p99 (ms)"]
+    head += [f"p99 / p99, {side}" for side in CONTROLS]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in [*rows, every]:
-        p99 = [quantile(row[side], 0.99) for side in SIDES]
-        cells = [row["outage"], row["pollers"], f"{row['real polls']:,}, {row['stub polls']:,}"]
-        cells += [", ".join(f"{len(row[side]):,}" for side in SIDES), row["failed"]]
-        cells += [", ".join(f"{quantile(row[side], 0.5):.1f}" for side in SIDES)]
-        cells += [", ".join(f"{value:.0f}" for value in p99)]
-        cells += [f"{p99[0] / p99[1]:.2f}" if p99[1] else "-"]
+        p99 = {side: quantile(row[side], 0.99) for side in SIDES}
+        cells = [row["outage"], row["pollers"]]
+        cells += [" / ".join(f"{row[f'{side} polls']:,}" for side in SIDES)]
+        cells += [" / ".join(f"{len(row[side]):,}" for side in SIDES), row["failed"]]
+        cells += [" / ".join(f"{quantile(row[side], 0.5):.1f}" for side in SIDES)]
+        cells += [" / ".join(f"{value:.0f}" for value in p99.values())]
+        cells += [f"{p99[REAL] / p99[side]:.2f}" if p99[side] else "-" for side in CONTROLS]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ STALE_TASKS = 1000
 NEW_TASKS = 20
 POLLERS = 16
 BATCH = 16
+TASKS = "jobs/{job}/tasks/"  # what is polled
 ON_ITS_WAY = 15.0  # seconds: longer than any request of the half "after" lasts
 RATE = 10  # looks at the unrelated endpoint, a second
 TIMEOUTS = (5.0, 30.0)  # of the two workers' HTTP clients, in seconds
@@ -81,7 +82,7 @@ class Story:
         self.say = say
         self.stack = ExitStack()
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        self.plan: dict[str, Any] = {"jobs": [STALE_JOB], "stop": False, "stub": False}
+        self.plan: dict[str, Any] = {"jobs": [STALE_JOB], "stop": False, "path": TASKS}
         self.published: dict[int, set[str]] = {STALE_JOB: set(), NEW_JOB: set()}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.began = 0.0

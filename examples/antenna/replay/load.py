@@ -100,12 +100,12 @@ class Worker:
             plan = self.plan.now()
             if plan["stop"]:
                 return
-            pause = self._ask(session, chance.choice(plan["jobs"]), plan["stub"])
+            pause = self._ask(session, chance.choice(plan["jobs"]), plan["path"])
             time.sleep(pause * (0.9 + 0.2 * chance.random()))
 
-    def _ask(self, session: requests.Session, job: int, stub: bool) -> float:
+    def _ask(self, session: requests.Session, job: int, path: str) -> float:
         """Asks once, and tells for how long to be busy, or to wait, now."""
-        url = f"{self.options['url']}/{'stub' if stub else f'jobs/{job}/tasks'}/"
+        url = f"{self.options['url']}/{path.format(job=job)}"
         body = {"batch_size": self.options["batch"], "client_info": self.info}
         began = time.time()
         status, ids, pause = "", [], PAUSE
@@ -127,7 +127,6 @@ class Worker:
             status=status,
             ids=ids,
             job=job,
-            stub=stub,
             worker=self.options["name"],
         )
         return pause
@@ -156,7 +155,7 @@ class Monitor:
             thread.join()
 
     def _look(self, session: requests.Session, sessions: list[requests.Session]) -> None:
-        stub, began = self.plan.now()["stub"], time.time()
+        began = time.time()
         headers = {
             "Authorization": f"Token {self.options['token']}",
             "Connection": "close",
@@ -166,7 +165,7 @@ class Monitor:
             status = str(session.get(url, headers=headers, timeout=30).status_code)
         except requests.RequestException as error:
             status = type(error).__name__
-        self.journal.write(at=began, took=time.time() - began, status=status, stub=stub)
+        self.journal.write(at=began, took=time.time() - began, status=status)
         sessions.append(session)
 
 
