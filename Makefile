@@ -109,13 +109,15 @@ test-python: build servers $(BIN)/.natstools ## Run the Python tests against the
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_example_cluster.py' # an upgrade
 	NATSLEASE_LOOP=uvloop NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER_OLDEST) $(PY) -m pytest $(AT_ONCE) --ignore-glob='*/test_build_*.py'
 
-.PHONY: test-antenna
-test-antenna: build servers $(VENV)/.bench ## Run the tests of Antenna's part and of examples/antenna
-	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/antenna
-
 DJANGO := build/django
 # The plugin by its name: whether its entry point is found depends on what else was built here.
-DJANGO_TESTS = PYTHONPATH=python NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(DJANGO)/$(1)/bin/python -m pytest -p no:natslease -p natslease.testing.plugin -k 'not outage_is_answered' tests/django
+DJANGO_PYTEST = PYTHONPATH=$(CURDIR)/python NATSLEASE_NATS_SERVER=$(CURDIR)/$(2) $(DJANGO)/$(1)/bin/python -m pytest -p no:natslease -p natslease.testing.plugin
+DJANGO_TESTS = $(call DJANGO_PYTEST,$(1),$(SERVER)) -k 'not outage_is_answered' tests/django
+
+.PHONY: test-antenna
+test-antenna: build servers $(VENV)/.bench $(DJANGO)/oldest/.made ## Run the tests of Antenna's part and of examples/antenna
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) -m pytest tests/antenna
+	$(call DJANGO_PYTEST,oldest,$(SERVER_OLDEST)) $(patsubst %,tests/antenna/test_antenna_%.py,http jobs rows) # what the application has
 
 .PHONY: test-django
 test-django: build servers $(DJANGO)/oldest/.made $(DJANGO)/newest/.made ## Run the tests of Django and Celery: as locked, oldest, newest
@@ -251,6 +253,10 @@ replay: build servers $(VENV)/.bench ## Replay the incident before and after, an
 .PHONY: replay-control
 replay-control: build servers ## Compare an unrelated endpoint in outages with a stub's load
 	$(REPLAY).control --write
+
+.PHONY: outage
+outage: build servers ## Measure what queue views answer and hold in an outage, and write it into docs/howto/django.md
+	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) tests/django/outage.py --write
 
 .PHONY: bench
 bench: build servers $(VENV)/.bench ## Measure natslease beside nats.go, nats-py and natsrpy

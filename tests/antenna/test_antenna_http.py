@@ -194,8 +194,9 @@ def test_jobs_and_pipelines_that_one_may_not_see(world: World, api: Api) -> None
         status, body = api.post("/jobs/tasks/", {"batch_size": 9, "pipelines": ["moths", slug]})
         assert status == 404
         assert slug in str(body)
-    status, body = api.post("/jobs/tasks/", {"batch_size": 9, "projects": [world.others.pk]})
-    assert (status, body) == (200, {"tasks": []})
+    named = [world.project.pk, world.others.pk]
+    status, body = api.post("/jobs/tasks/", {"batch_size": 9, "projects": named})
+    assert (status, body) == (404, {"error": f"unknown projects: {world.others.pk}"})
     status, body = api.post("/jobs/tasks/", {"batch_size": 9, "wait": 0})
     assert len(body["tasks"]) == 1
     info = JobQueue(foreign.pk).info()

@@ -6,6 +6,7 @@ Those with PostgreSQL and Redis need these on PATH, and say what is missing.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -138,6 +139,32 @@ def test_the_same_with_postgres(start: Callable[..., Web], nats_server: Server) 
         pytest.skip(f"{' and '.join(missing)} not on PATH: apt-get install postgresql")
     with Postgres() as postgres:
         work_off_a_job(start(ANTENNA_DATABASE_URL=postgres.url), nats_server)
+
+
+def test_the_filter_and_the_reaper_with_postgres() -> None:
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not on PATH: apt-get install postgresql")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        str(Path(__file__).with_name("test_antenna_jobs.py")),
+    ]
+    # conftest.py sets it, when the example can be imported.
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    with Postgres() as postgres:
+        done = subprocess.run(
+            command,
+            env={**environment, "ANTENNA_DATABASE_URL": postgres.url},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
 
 
 def test_the_same_with_redis(start: Callable[..., Web], nats_server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import natslease
 from natslease.contrib.django import _waiting
 from natslease.testing import Server
 from testsite.models import Result
+from timing import Sleeper
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,6 +59,21 @@ def test_server_timing(client: Client, images: natslease.Queue) -> None:
     assert name == "queue"
     assert 300 <= float(value) < 2000
     assert "Server-Timing" not in client.get("/api/queues/")
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.5])
+def test_an_empty_queue_holds_no_thread_longer_than_was_asked_for(
+    client: Client, images: natslease.Queue, wait: float
+) -> None:
+    images.info()  # connected
+    with Sleeper.beside() as sleeper:
+        for _ in range(3):
+            began = time.monotonic()
+            answer = client.get(f"/api/queues/images/tasks/?wait={wait}")
+            late = sleeper.lateness(began, time.monotonic())
+            assert answer.json()["tasks"] == []
+            spent = float(answer["Server-Timing"].split("dur=")[1]) / 1e3
+            assert spent <= wait + 0.05 + late
 
 
 def test_an_outage_is_503_with_retry_after(
@@ -114,6 +131,13 @@ def test_bad_batch_sizes(client: Client, images: natslease.Queue, size: Any) -> 
         return
     assert answer.status_code == 400
     assert answer.json() == {"batch_size": ["Must be a whole number from 1 to 1000."]}
+    assert images.info().num_pending == 1
+
+
+@pytest.mark.parametrize("body", [[], [1], "batch_size", 17, None])
+def test_bodies_that_are_no_objects(client: Client, images: natslease.Queue, body: Any) -> None:
+    images.publish([b"a"])
+    assert post(client, "/api/queues/images/tasks/", body).status_code == 400
     assert images.info().num_pending == 1
 
 

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import django
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ANTENNA_DATA") or BASE_DIR / "data")
 DATA.mkdir(parents=True, exist_ok=True)
@@ -37,16 +39,17 @@ MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 def database(url: str) -> dict[str, object]:
     """The options of Django for a database URL."""
     if not url:
+        # Several processes write: wait for each other, and do not start as a reader.
+        engine, options = "antenna.sqlite", {"timeout": 20}
+        if django.VERSION >= (5, 1):
+            engine = "django.db.backends.sqlite3"
+            options["transaction_mode"] = "IMMEDIATE"
+            options["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
         return {
-            "ENGINE": "django.db.backends.sqlite3",
+            "ENGINE": engine,
             "NAME": DATA / "antenna.sqlite3",
             "TEST": {"NAME": DATA / "test.sqlite3"},  # in memory threads cannot wait for each other
-            "OPTIONS": {
-                # Several processes write: wait for each other, and do not start as a reader.
-                "timeout": 20,
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-            },
+            "OPTIONS": options,
         }
     parts = urlsplit(url)
     return {

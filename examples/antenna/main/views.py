@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -150,7 +152,7 @@ class JobViewSet(
         if job.status not in allowed:
             raise ValidationError({"error": f"job {job.pk} is {job.status}"})
         job.begin_run()
-        tasks.queue_images.delay_on_commit(job.pk, job.run)
+        transaction.on_commit(partial(tasks.queue_images.delay, job.pk, job.run))
         return Response(self.get_serializer(job).data, status=202)
 
     @action(detail=True, methods=["post"])
@@ -161,13 +163,16 @@ class JobViewSet(
             raise ValidationError({"error": f"job {job.pk} is {job.status}"})
         job.status = "CANCELING"
         job.save(update_fields=["status", "updated_at"])
-        tasks.clean_up.delay_on_commit(job.pk)
+        transaction.on_commit(partial(tasks.clean_up.delay, job.pk))
         return Response(self.get_serializer(job).data, status=202)
 
     # What JobQueueMixin asks for.
 
     def pipelines(self) -> QuerySet[Pipeline]:
         return pipelines_of(self.request)
+
+    def projects(self) -> QuerySet[Project]:
+        return self.request.user.projects.all()
 
     def queue_result(self, job: Job, ref: LeaseRef, result: Any) -> dict[str, Any]:
         task = tasks.save_result.delay(job.pk, ref.to_dict(), result)

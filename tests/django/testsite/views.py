@@ -71,8 +71,7 @@ class QueueViewSet(SettleMixin, viewsets.ViewSet):
     @action(detail=True, methods=["post"])
     @queue_action
     def result(self, request: Request, pk: str) -> Response:
-        results = request.data.get("results") if isinstance(request.data, dict) else None
-        answers = self.settle_items(self.queue(pk), results)
+        answers = self.settle_items(self.queue(pk), self.items_of(request))
         return Response({"tasks": answers})
 
     def accept_item(self, ref: LeaseRef, item: dict[str, Any]) -> dict[str, Any]:

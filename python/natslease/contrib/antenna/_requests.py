@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework.exceptions import ValidationError
+from django.db.models import QuerySet
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 
 DEFAULT_WAIT = 0.5
@@ -63,6 +64,14 @@ def numbers_of(request: Request, name: str) -> list[int] | None:
     if not isinstance(given, list) or not all(type(n) is int and 0 < n < 1 << 63 for n in given):
         raise ValidationError({name: "is not a list of numbers"})
     return given
+
+
+def refuse_unknown(what: str, named: set[Any], visible: QuerySet[Any], by: str) -> None:
+    """Raises NotFound unless all that is named is visible."""
+    known = visible.filter(**{f"{by}__in": named}).values_list(by, flat=True)
+    if unknown := sorted(named - set(known)):
+        listed = ", ".join(map(str, unknown))
+        raise NotFound({"error": f"unknown {what}: {listed[:200]}"})
 
 
 def nak_options_of(request: Request) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class JobQueueMixin(_Base):
 
     - ``queue_result(job, ref, result)`` has a result saved, in Celery as a rule, and returns what
       is told of it: ``{"task_id": ...}``;
-    - ``pipelines()``, for tasks of several jobs: the pipelines that the token may see;
+    - ``pipelines()``, for tasks of several jobs: the pipelines that the token may see; and
+      ``projects()``, the projects;
     - ``note_worker(worker, job)``: a worker has asked.
     """
 
@@ -80,8 +81,20 @@ class JobQueueMixin(_Base):
         """The pipelines that the token may see."""
         raise ImproperlyConfigured(f"{type(self).__name__} has no pipelines()")
 
+    def projects(self) -> QuerySet[Any] | None:
+        """The projects that the token may see. None: requests that name others are not refused,
+        there are no tasks in them."""
+        return None
+
     def note_worker(self, worker: WorkerInfo, job: Any | None) -> None:
         """A worker has asked for tasks of a job, or of several (None), or has sent results."""
+
+    def get_object(self) -> Any:
+        # Not every database takes every number, and Django before 5.0 asks for any.
+        given = str(self.kwargs[self.lookup_url_kwarg or self.lookup_field])
+        if not (given.isdecimal() and len(given) < 19):
+            raise NotFound
+        return super().get_object()
 
     # Tasks.
 
@@ -143,12 +156,12 @@ class JobQueueMixin(_Base):
         jobs = self.get_queryset().filter(status__in=_names.ACTIVE, dispatch_mode=_names.ASYNC_API)
         named = _requests.slugs_of(_requests.body_of(request).get("pipelines"))
         if named:
-            known = set(self.pipelines().filter(slug__in=named).values_list("slug", flat=True))
-            if unknown := sorted(named - known):
-                raise NotFound({"error": f"unknown pipelines: {', '.join(unknown)[:200]}"})
+            _requests.refuse_unknown("pipelines", named, self.pipelines(), "slug")
             jobs = jobs.filter(pipeline__slug__in=named)
         projects = _requests.numbers_of(request, "projects")
         if projects is not None:
+            if (visible := self.projects()) is not None:
+                _requests.refuse_unknown("projects", set(projects), visible, "pk")
             jobs = jobs.filter(project__in=projects)
         found: Iterable[Any] = jobs.select_related("pipeline").order_by("pk").distinct()[:MAX_JOBS]
         return found

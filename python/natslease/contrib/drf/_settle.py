@@ -13,6 +13,7 @@ from natslease.contrib.django.inbox import applied
 from ._views import QueueViewMixin
 
 if TYPE_CHECKING:
+    from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
 
     from natslease import Queue
@@ -45,6 +46,17 @@ class SettleMixin(QueueViewMixin):
             ValidationError: this one is invalid.
         """
         raise NotImplementedError
+
+    def items_of(self, request: Request, name: str = "results") -> list[Any]:
+        """What a client has posted under that name, for ``settle_items``.
+
+        Raises:
+            ValidationError: the body is no object, or has no list of that name.
+        """
+        items = request.data.get(name) if isinstance(request.data, dict) else None
+        if not isinstance(items, list):
+            raise ValidationError({name: ["Must be a list."]})
+        return items
 
     def settle_items(self, queue: Queue | None, items: Any) -> list[dict[str, Any]]:
         """Takes the posted items over, each by itself.

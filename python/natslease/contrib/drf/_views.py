@@ -89,9 +89,12 @@ class QueueViewMixin(_Base):
             names: of the value, in the body or the query; left out, "batch_size" and "batch".
 
         Raises:
-            ValidationError: it is not a whole number from 1 to ``NATSLEASE_HTTP["MAX_BATCH"]``.
+            ValidationError: it is not a whole number from 1 to ``NATSLEASE_HTTP["MAX_BATCH"]``, or
+                the body is no object.
         """
-        body = request.data if isinstance(request.data, dict) else {}
+        body = request.data
+        if not isinstance(body, dict):
+            raise ValidationError("The body must be an object.")
         for name in names or ("batch_size", "batch"):
             value = body.get(name, request.query_params.get(name))
             if value is not None:
