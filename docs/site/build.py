@@ -1,6 +1,7 @@
 """Builds the documentation's site into build/site/html: the pages, and references from the sources.
 
-Every link has to lead somewhere: what is not a page of the site is shown by the repository.
+Every link has to lead somewhere: what is neither a page nor a picture of the site is shown by the
+repository.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ def _convert(source: Path, pages: dict[Path, str]) -> str:
         there = (source.parent / path).resolve()
         if there in pages:
             target = os.path.relpath(pages[there], here) + (f"#{heading}" if heading else "")
+        elif there.suffix == ".png":
+            picture = str(there.relative_to(ROOT / "docs"))
+            _write(picture, there.read_bytes())
+            target = os.path.relpath(picture, here)
         else:
             target = REPOSITORY + str(there.relative_to(ROOT))
         return f"{found[1]}{target}{found[3]}"
@@ -131,10 +136,10 @@ def _navigation() -> Iterator[str]:
     yield "  - changelog.md\n  - contributing.md\n"
 
 
-def _write(target: str, text: str) -> None:
+def _write(target: str, content: str | bytes) -> None:
     path = PAGES / target
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 if __name__ == "__main__":

@@ -53,3 +53,11 @@ def test_search_finds(page: Page, site: str) -> None:
 def test_markers_of_tests_are_not_shown(page: Page, site: str) -> None:
     page.goto(f"{site}/howto/fork/")
     assert "test:" not in page.content().split("<article", 1)[1].split("</article", 1)[0]
+
+
+@pytest.mark.parametrize("name", ["incident", "peers"])
+def test_pictures_are_shown(page: Page, site: str, name: str) -> None:
+    page.goto(f"{site}/explanation/{name}/")
+    picture = page.locator("article img").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 500
