@@ -58,30 +58,28 @@ def _speed(figures: dict[str, float] | None, reference: float, *, rate: bool) ->
 
 
 def faults(recorded: dict[str, Any]) -> str:
-    """What happens to each in a fault."""
-    cases, limit = recorded["cases"], recorded["timeout"]
-    head = ["", *(f"{case}{how}" for case in cases for how in ("", f", limit {limit} s"))]
-    lease = f"worker killed, lease {recorded['lease']} s"
-    rows = [[*head, "worker killed", lease, "forked child"]]
-    for name, by_case in recorded["blocked"].items():
-        cells = [_blocked(by_case[case][str(timeout)]) for case in cases for timeout in (0, limit)]
-        ways = recorded["killed"][name]
-        again = [_again(ways[way], recorded["killed_cap"]) for way in ("default", "lease")]
+    """What happens to each in a fault; in brackets with its own options."""
+    cases, limit = recorded["cases"], str(recorded["timeout"])
+    rows = [["", *cases, "worker killed", "forked child"]]
+    for name, calls in recorded["blocked"].items():
+        cells = [f"{_took(calls[case]['0'])} ({_took(calls[case][limit])})" for case in cases]
+        killed, cap = recorded["killed"][name], recorded["killed_cap"]
+        again = f"{_again(killed['default'], cap)} ({_again(killed['lease'], cap)})"
         rows.append(
-            [f"**{name}**" if name == OURS else name, *cells, *again, recorded["fork"][name]]
+            [f"**{name}**" if name == OURS else name, *cells, again, recorded["fork"][name]]
         )
     return table(rows)
 
 
-def _blocked(call: dict[str, Any]) -> str:
+def _took(call: dict[str, Any]) -> str:
     if call["error"] is None:
         return f"> {call['took']:.0f} s"
     took = f"{call['took']:.1f} s" if call["took"] >= 0.05 else "< 0.05 s"
-    return f"{took}, `{call['error']}`" if call["error"] else f"{took}, no error"
+    return took if call["error"] else f"{took}, no error"
 
 
 def _again(seconds: float | None, cap: float) -> str:
-    return f"not in {cap:.0f} s" if seconds is None else f"again after {seconds:.1f} s"
+    return f"not in {cap:.0f} s" if seconds is None else f"{seconds:.1f} s"
 
 
 def features() -> str:
