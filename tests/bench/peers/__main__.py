@@ -112,7 +112,7 @@ def available(brokers: Brokers, names: Sequence[str]) -> tuple[list[Row], dict[s
 def short(brokers: Brokers, rows: Sequence[Row]) -> None:
     """Each row once, several at a time, and the faults of some."""
     with ThreadPoolExecutor(3) as pool:
-        future = pool.submit(outages, [ROWS["natslease"]], 3.0, 2.0 + faults.LEASE)
+        future = pool.submit(outages, [ROWS["natslease"]], 4.0, 4.0 + faults.LEASE)
         measured = pool.map(lambda row: measure(brokers, row, SHORT), rows)
         for row, found in zip(rows, measured, strict=True):
             print(f"{row.name}: {', '.join(found)}")
