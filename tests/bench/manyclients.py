@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from natslease.testing import Server
 from report import Series
-from speaker import natsgo, python
+from sides import CONSUMER
+from speaker import HERE, Speaker, natsgo
 from usage import Cores, memory_mb
 
 STREAM = "clients"
 BATCH = 8
-# More than is asked for: a batch is always full.
-SPARE = 4_000
+# More than is asked for: nobody has to wait for the last ones.
+SPARE = 1_000
 PAYLOAD = "x" * 230
 
 
@@ -36,25 +38,28 @@ class Crowd:
 def measure(processes: int, tasks: int) -> Crowd:
     """So many processes reserve and acknowledge so many tasks together."""
     found = Crowd(processes)
-    rounds = max(1, tasks // (processes * BATCH))
+    each = max(BATCH, tasks // processes)
     with Server() as server, ExitStack() as stack:
         arranger = natsgo(server.url)
         stack.callback(arranger.close)
         arranger.ask("create", STREAM)
-        asked = processes * rounds * BATCH
+        asked = processes * each
         arranger.ask("refill", STREAM, count=asked + SPARE, payload=PAYLOAD)
-        sides = [python("natslease", server.url, STREAM) for _ in range(processes)]
+        sides = [
+            Speaker(sys.executable, HERE / "crowdclient.py", server.url, STREAM, CONSUMER)
+            for _ in range(processes)
+        ]
         for side in sides:
             stack.callback(side.close)
         for side in sides:
-            side.tell(op="reserve", stream=STREAM, n=1, count=1)  # connects
+            side.tell(n=1, count=1)  # connects
         for side in sides:
             side.hear()
         found.connections = server.connz()["num_connections"] - 1  # the arranger's
         busy = Cores([server.pid]), Cores(side.pid for side in sides)
         began = time.perf_counter()
         for side in sides:
-            side.tell(op="reserve", stream=STREAM, n=BATCH, count=rounds)
+            side.tell(n=BATCH, count=each)
         answers = [side.hear() for side in sides]
         found.rate = asked / (time.perf_counter() - began)
         found.server_cores, found.client_cores = (cores.busy() for cores in busy)

@@ -60,6 +60,7 @@ class Found:
     descriptors: int = 0
     cores: float = 0.0
     cores_idle: float = 0.0
+    stop_s: float = 0.0
     restart_s: float = 0.0
     recover_s: float = 0.0
 
@@ -196,41 +197,39 @@ def _reserve_any(urls: list[str], count: int, layout: Layout, found: Found) -> N
 
 
 def _list(client: natslease.Client, servers: Sequence[Server], found: Found) -> None:
-    def timed(call: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        call()
-        return (time.perf_counter() - began) * 1e3
-
     fleet = Fleet(client)
-    found.list_ms = timed(lambda: client.streams("job*"))
-    found.list_consumers_ms = timed(lambda: client.streams("job*", consumers=True))
-    found.sweep_ms = timed(lambda: fleet.sweep("job*", min_age=3600.0))
+    found.list_ms = 1e3 * _seconds(lambda: client.streams("job*"))
+    found.list_consumers_ms = 1e3 * _seconds(lambda: client.streams("job*", consumers=True))
+    found.sweep_ms = 1e3 * _seconds(lambda: fleet.sweep("job*", min_age=3600.0))
     command = [sys.executable, "-m", "natslease", "queues", "--json"]
     environment = {**os.environ, "NATS_URL": servers[0].url, "NATS_TIMEOUT": str(PATIENCE)}
-    began = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    found.command_s = time.perf_counter() - began
+    found.command_s = _seconds(
+        lambda: subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    )
 
 
 def _restart(servers: Sequence[Server], found: Found) -> None:
-    """From a server's start until it is healthy: after it was stopped, and after kill -9."""
+    """A stop, and starts until the server is healthy: after the stop, and after kill -9."""
     server = servers[0]
-    for kill in (False, True):
-        if kill:
-            server.kill()
-        else:
-            server.stop()
-        began = time.perf_counter()
-        server.start()
-        while not _is_healthy(server):
-            if time.perf_counter() - began > PATIENCE:
-                raise RuntimeError(f"not healthy after {PATIENCE} s")
-            time.sleep(0.02)
-        took = time.perf_counter() - began
-        if kill:
-            found.recover_s = took
-        else:
-            found.restart_s = took
+    found.stop_s = _seconds(server.stop)
+    found.restart_s = _seconds(lambda: _start(server))
+    server.kill()
+    found.recover_s = _seconds(lambda: _start(server))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _start(server: Server) -> None:
+    deadline = time.perf_counter() + PATIENCE
+    server.start()
+    while not _is_healthy(server):
+        if time.perf_counter() > deadline:
+            raise RuntimeError(f"not healthy after {PATIENCE} s")
+        time.sleep(0.02)
 
 
 def _is_healthy(server: Server) -> bool:

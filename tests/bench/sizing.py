@@ -41,8 +41,8 @@ class Size:
 
 FULL = Size(
     streams=(1, 100, 1_000, 5_000),
-    consumers=(100, 1_000, 5_000),
-    replicated=(1, 100, 300),
+    consumers=(1_000, 5_000),
+    replicated=(1, 100),
     calls=5_000,
     replicated_calls=1_000,
     processes=(1, 4, 16, 64),
@@ -79,7 +79,8 @@ QUEUE_ROWS: dict[str, Callable[[Found], str]] = {
     "server: file descriptors": lambda f: f"{f.descriptors:,}",
     "server: cores busy, in use": lambda f: f"{f.cores:.2f}",
     "server: cores busy, idle": lambda f: f"{f.cores_idle:.2f}",
-    "server: start after a stop: s": lambda f: _seconds(f.restart_s),
+    "server: stop (SIGTERM): s": lambda f: _seconds(f.stop_s),
+    "server: start after that: s": lambda f: _seconds(f.restart_s),
     "server: start after kill -9: s": lambda f: _seconds(f.recover_s),
 }
 CROWD_ROWS: dict[str, Callable[[Crowd], str]] = {
