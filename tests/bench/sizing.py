@@ -21,7 +21,6 @@ import manyqueues
 from manyclients import Crowd
 from manyqueues import Found, Layout
 from natslease.testing import Server
-from replay.figures import insert
 from report import Series, table
 from speaker import OUTPUT, build_natsgo
 
@@ -182,6 +181,8 @@ def main() -> None:
     plain = json.dumps(asdict(results), indent=1)
     (OUTPUT / "sizing.json").write_text(plain + "\n")
     if options.page:
+        from replay.figures import insert
+
         insert(options.page, "sizing", results.text())
 
 
