@@ -239,6 +239,7 @@ def test_incomplete_is_one_query(world: World, django_assert_num_queries: Any) -
         assert len(incomplete(Job.objects.all())) == 1
 
 
+@pytest.mark.django_db  # which Celery's checks look at
 def test_what_beat_is_to_run_exists(site: Any) -> None:
     from antenna.celery import app
 
