@@ -79,8 +79,7 @@ class Library(Peer):
         queue(self.setting, ack_wait=self.setting.lease or self.ack_wait).ensure()
 
     def left(self) -> int:
-        info = queue(self.setting).info()
-        return int(info.num_pending + info.num_ack_pending)
+        return left(self.setting)
 
     @abstractmethod
     def asynchronous(self) -> sides.AsyncSide:
@@ -126,3 +125,9 @@ def queue(setting: Setting, **options: Any) -> Any:
 
     client = natslease.Client(setting.url, timeout=30.0, name=f"{setting.queue} setup")
     return client.queue(setting.queue, consumer=sides.CONSUMER, **options)
+
+
+def left(setting: Setting) -> int:
+    """How many tasks of that queue are not acknowledged."""
+    info = queue(setting).info()
+    return int(info.num_pending + info.num_ack_pending)

@@ -50,7 +50,7 @@ ROWS = {
         Row("natslease, fsync", "with_natslease", "nats, fsync", "natslease", batches=True, slow=4),
         Row("nats-py", "with_natspy", "nats", "nats-py", batches=True),
         Row("natsrpy", "with_natsrpy", "nats", "natsrpy", batches=True),
-        Row("nats-jetstream", "with_jetstream", "nats", "nats-jetstream", batches=True, python=11),
+        Row("nats-jetstream", "with_jetstream", "nats", "nats-jetstream", batches=True, python=13),
         Row("taskiq-nats", "with_taskiq", "nats", "taskiq-nats", batches=True),
         Row("Celery", "with_celery", "redis", "celery", many=False, slow=2),
         Row("RQ", "with_rq", "redis", "rq", slow=20),
@@ -66,7 +66,7 @@ ROWS = {
             "nats-jetstream",
             loop=True,
             batches=True,
-            python=11,
+            python=13,
         ),
     )
 }

@@ -10,7 +10,7 @@ from taskiq_nats import PullBasedJetStreamBroker
 
 import sides
 
-from .peer import Framework, Producer, queue
+from .peer import Framework, Producer, left
 from .setting import Setting, handle
 from .with_natspy import ONCE
 
@@ -64,8 +64,7 @@ class Peer(Framework):
         self.open().close()
 
     def left(self) -> int:
-        info = queue(self.setting).info()
-        return int(info.num_pending + info.num_ack_pending)
+        return left(self.setting)
 
     def open(self) -> Producer:
         side: Any = _Broker()
