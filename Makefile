@@ -247,8 +247,8 @@ cluster: build servers ## Kill the leader of a cluster of three, upgrade all ser
 	NATSLEASE_NATS_SERVER=$(CURDIR)/$(SERVER) $(PY) examples/cluster --upgrade-from $(SERVER_OLDEST)
 
 .PHONY: replay
-replay: build servers $(VENV)/.bench ## Replay the incident before and after, and write docs/explanation/incident.*
-	$(REPLAY)
+replay: build servers $(VENV)/.bench $(DJANGO)/oldest/.made ## Replay the incident before and after, and write docs/explanation/incident.*
+	PYTHONPATH=$(CURDIR)/python && export PYTHONPATH && $(REPLAY) --python-before $(CURDIR)/$(DJANGO)/oldest/bin/python
 
 .PHONY: replay-control
 replay-control: build servers ## Compare an unrelated endpoint in outages with a stub's load

@@ -5,7 +5,9 @@
     python -m replay --half after --short
 
 Needs PostgreSQL (initdb and postgres on PATH); without, SQLite is used. The half "before" needs
-nats-py. The exit status is 1 when "after" harms anybody.
+nats-py, and wants to be served by what the application had (--python-before): since Django 5.0 a
+request under ASGI ends when its client leaves, and much of the harm with it. The exit status is 1
+when "after" harms anybody.
 """
 
 from __future__ import annotations
@@ -80,11 +82,11 @@ def _told(where: dict[str, str]) -> str:
     )
 
 
-def run(name: str, lengths: Any, *, postgres: bool) -> Half:
+def run(name: str, lengths: Any, *, postgres: bool, python: str) -> Half:
     """Runs a half, and says what it does meanwhile."""
     progress = Progress(name)
     try:
-        return Story(name, lengths, progress, postgres).run()
+        return Story(name, lengths, progress, postgres, python).run()
     finally:
         progress.finish()
 
@@ -113,6 +115,11 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="shorter outages")
     parser.add_argument("--smoke", action="store_true", help="as short as it can be, for CI")
     parser.add_argument("--sqlite", action="store_true", help="even where PostgreSQL is there")
+    parser.add_argument(
+        "--python-before",
+        default=sys.executable,
+        help="what serves the half before: with the packages of that day",
+    )
     parser.add_argument("--out", type=Path, help="folder for figures and picture")
     options = parser.parse_args()
     lengths = SMOKE if options.smoke else SHORT if options.short else FULL
@@ -121,7 +128,8 @@ def main() -> int:
         print("PostgreSQL's initdb and postgres are not on PATH: SQLite is used.", file=sys.stderr)
     where = machine()
     names = ("before", "after") if options.half == "both" else (options.half,)
-    halves = {name: run(name, lengths, postgres=postgres) for name in names}
+    pythons = {"before": options.python_before, "after": sys.executable}
+    halves = {name: run(name, lengths, postgres=postgres, python=pythons[name]) for name in names}
     made = {name: figures(half) for name, half in halves.items()}
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     if "after" in made:

@@ -43,7 +43,7 @@ class Lengths:
     back: float  # after each of them
 
 
-FULL = Lengths(healthy=8, frozen=20, killed=30, slow=8, back=12)
+FULL = Lengths(healthy=8, frozen=20, killed=50, slow=8, back=12)
 SHORT = Lengths(healthy=6, frozen=12, killed=12, slow=6, back=8)
 SMOKE = Lengths(healthy=2, frozen=4, killed=4, slow=2, back=4)
 
@@ -75,7 +75,12 @@ class Story:
     """Runs a half."""
 
     def __init__(
-        self, name: str, lengths: Lengths, say: Callable[[str], None], postgres: bool
+        self,
+        name: str,
+        lengths: Lengths,
+        say: Callable[[str], None],
+        postgres: bool,
+        python: str = sys.executable,
     ) -> None:
         self.half = Half(name, "PostgreSQL, max_connections 100" if postgres else "SQLite")
         self.lengths = lengths
@@ -98,7 +103,9 @@ class Story:
             "ANTENNA_LOG_LEVEL": "ERROR",
             "NATS_MAX_ACK_PENDING": "10000",
         }
-        self.site = self.stack.enter_context(Site(self.folder, self.server.url, **environment))
+        self.site = self.stack.enter_context(
+            Site(self.folder, self.server.url, python, **environment)
+        )
 
     def run(self) -> Half:
         """All of it."""

@@ -154,8 +154,11 @@ class Postgres:
 class Site:
     """The application: its database, its commands, and gunicorn with its workers."""
 
-    def __init__(self, folder: Path, nats_url: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, nats_url: str, python: str = sys.executable, **environment: str
+    ) -> None:
         self.folder = folder
+        self.python = python
         self.port = free_port()
         self.environment = {
             **os.environ,
@@ -177,7 +180,7 @@ class Site:
     def manage(self, *arguments: str) -> str:
         """Runs a command of Django, and returns what it printed."""
         done = subprocess.run(
-            [sys.executable, SITE / "manage.py", *arguments],
+            [self.python, SITE / "manage.py", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -201,7 +204,7 @@ class Site:
 
     def serve(self, application: str = "antenna.asgi:application") -> None:
         """Starts gunicorn, and returns when it answers."""
-        command = [sys.executable, "-m", "gunicorn", "-c", str(SITE / "antenna" / "gunicorn.py")]
+        command = [self.python, "-m", "gunicorn", "-c", str(SITE / "antenna" / "gunicorn.py")]
         self.web = self._start([*command, application], "web.log")
         if not await_true(self._answers, self.web):
             raise RuntimeError(f"gunicorn did not start:\n{self.log('web.log')}")
@@ -217,7 +220,7 @@ class Site:
 
     def work(self, processes: int = 2) -> None:
         """Starts Celery's workers."""
-        command = [sys.executable, "-m", "celery", "-A", "antenna", "worker", "-l", "INFO"]
+        command = [self.python, "-m", "celery", "-A", "antenna", "worker", "-l", "INFO"]
         options = ["-c", str(processes), "--pool=prefork", "--without-gossip", "--without-mingle"]
         self.others.append(self._start([*command, *options], "celery.log"))
 
