@@ -204,6 +204,23 @@ def test_jobs_and_pipelines_that_one_may_not_see(world: World, api: Api) -> None
     assert info.num_pending == 1
 
 
+def test_leases_of_a_queue_that_was_made_anew(world: World, api: Api, site: Any) -> None:
+    site.NATSLEASE_HTTP = {"ACCEPT_LEASES": ["raw"], "EMIT_LEASES": "raw"}
+    job = world.job(images=2)
+    old, fresh = [t["reply_subject"] for t in take(api, job)]
+    parts = old.split(".")
+    parts[7] = str(int(parts[7]) - 60 * 1_000_000_000)  # it was published a minute before
+    for path in ("extend", "nak", "release"):
+        body = {"reply_subjects": [".".join(parts)]}
+        _, answer = api.post(f"/jobs/{job.pk}/{path}/", body)
+        assert [x["status"] for x in answer["leases"]] == ["gone"]
+    info = JobQueue(job.pk).info()
+    assert info is not None
+    assert info.num_ack_pending == 2
+    _, answer = api.post(f"/jobs/{job.pk}/release/", {"reply_subjects": [fresh]})
+    assert [x["status"] for x in answer["leases"]] == ["released"]
+
+
 def test_extend_release_and_nak(world: World, api: Api) -> None:
     job = world.job(images=3)
     leases = [t["reply_subject"] for t in take(api, job)]

@@ -27,6 +27,7 @@ sys.path += [str(ROOT / "tests" / "tools"), str(ROOT / "examples" / "antenna")]
 
 import natslease  # noqa: E402
 from natslease.testing import Server  # noqa: E402
+from replay.__main__ import machine  # noqa: E402
 from replay.figures import insert, quantile  # noqa: E402
 from replay.services import Postgres  # noqa: E402
 from webserver import KINDS, TASKS, Site, await_that, serving  # noqa: E402
@@ -282,6 +283,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     options = parser.parse_args()
     rows = []
+    where = machine()
     with Postgres() as postgres:
         for kind, fault, pollers in itertools.product(KINDS, FAULTS, (16, 32)):
             with tempfile.TemporaryDirectory() as folder, Server() as server:
@@ -300,7 +302,8 @@ def main() -> int:
                     )
             rows.append(row_of(kind, fault, pollers, seen))
             print(rows[-1], file=sys.stderr, flush=True)
-    lines = [f"| {' | '.join(rows[0])} |", "|" + " --- |" * len(rows[0])]
+    lines = [f"One run, {where['date']}: {where['cpu']}, load before {where['load before']}.", ""]
+    lines += [f"| {' | '.join(rows[0])} |", "|" + " --- |" * len(rows[0])]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
     print("\n".join(lines))
     if options.write:

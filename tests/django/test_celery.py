@@ -45,6 +45,17 @@ def test_settled_and_gone_are_the_end_of_it(
     assert settle([]) == {}
 
 
+def test_a_queue_that_was_made_anew_has_other_tasks_of_the_same_numbers(
+    images: natslease.Queue, taken: list[dict[str, str]]
+) -> None:
+    # As if the queue had been deleted and made anew a minute after these were published.
+    published = str(LeaseRef.from_dict(taken[0]).published)
+    before = str(int(published) - 60 * 1_000_000_000)
+    old = {**taken[0], "ack_subject": taken[0]["ack_subject"].replace(published, before)}
+    assert settle([old, taken[1]]) == {"gone": 1, "settled": 1}
+    assert images.info().num_ack_pending == 2
+
+
 def test_what_is_no_lease_is_not_tried_again(
     site: Any, taken: list[dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:

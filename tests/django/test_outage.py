@@ -71,10 +71,11 @@ def test_an_outage_is_answered_503_and_the_rest_of_the_site_does_not_notice(
     assert all(int(poll.retry_after) >= 1 for poll in seen.queue)
     # Within the deadline, less what others were late meanwhile who waited for nothing.
     assert seen.longest < WAIT + NATS_TIMEOUT + LATE + seen.slowest_control
-    # At once while the circuit breaker is open, beside who has the same load and no queue.
+    # At once while the circuit breaker is open, beside who has the same load and no queue. Of so
+    # few requests the slowest are slow by chance.
     assert len(seen.at_once) >= pollers
-    stub = quantile([poll.seconds for poll in seen.stub], 0.99)
-    assert quantile(seen.at_once, 0.99) < stub + AT_ONCE
+    assert quantile(seen.at_once, 0.5) < quantile([p.seconds for p in seen.stub], 0.5) + AT_ONCE
+    assert quantile(seen.at_once, 0.99) < seen.slowest_control + AT_ONCE
     if seen.watched is None:
         pytest.skip("database connections not counted: initdb or postgres is not on PATH")
     assert seen.watched.looks > 50

@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 import natslease
+from natslease.contrib import _settling
 from natslease.contrib.django import LeaseRef, accept_lease, emit_lease
 from natslease.contrib.drf import LeaseField, SettleMixin, queue_action
 
@@ -286,13 +287,13 @@ class JobQueueMixin(_Base):
         """The same, for tasks of several jobs."""
         return self._of_any(request, "nak", _NAKED)
 
-    def _of_one(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
+    def _of_one(self, request: Request, how: _settling.Kind, words: dict[str, str]) -> Response:
         job = self.get_object()
         worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, job)
         return self._leases(self._settle_leases(job, worker, items, how, words))
 
-    def _of_any(self, request: Request, how: _fleet.Kind, words: dict[str, str]) -> Response:
+    def _of_any(self, request: Request, how: _settling.Kind, words: dict[str, str]) -> Response:
         worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, None)
 
@@ -331,7 +332,7 @@ class JobQueueMixin(_Base):
         job: Any,
         worker: WorkerInfo,
         items: list[Any],
-        how: _fleet.Kind,
+        how: _settling.Kind,
         words: dict[str, str],
     ) -> list[dict[str, Any]]:
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
@@ -347,8 +348,13 @@ class JobQueueMixin(_Base):
         if found:
             options = _requests.nak_options_of(self.request) if how == "nak" else {}
             with self.waiting():
-                results = getattr(queue, how)(
-                    list(found.values()), timeout=self.queue_timeout, **options
+                results = _settling.settle(
+                    queue,
+                    how,
+                    list(found.values()),
+                    alias=self.queue_alias,
+                    timeout=self.queue_timeout,
+                    **options,
                 )
             for i, result in zip(found, results, strict=True):
                 status = words.get(result.status, result.status)
