@@ -120,10 +120,7 @@ func CloseClient(ticket, timeout, slice, notifier, client int64) (answer []byte)
 	}
 	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
 		awaitDetached(ctx)
-		if err := c.Close(ctx); err != nil {
-			return encodeError(err), nil
-		}
-		return []byte{answerDone}, nil
+		return ended(c.Close(ctx)), nil
 	})
 }
 

@@ -37,6 +37,14 @@ func encodeError(err error) []byte {
 	return append([]byte{answerError}, mustMarshal(describe(err))...)
 }
 
+// ended is the answer of what returns nothing but an error.
+func ended(err error) []byte {
+	if err != nil {
+		return encodeError(err)
+	}
+	return []byte{answerDone}
+}
+
 func internalError(format string, args ...any) *natslease.Error {
 	return &natslease.Error{Code: codeInternal, Outcome: natslease.OutcomeUnknown, Message: fmt.Sprintf(format, args...)}
 }

@@ -119,23 +119,30 @@ func (r *fleetRequest) details() fleet.Details {
 
 var errUnknownAsk = errors.New("a fleet cannot be asked that")
 
+// asked reads what the fleet or member behind a handle is asked, and has it answered.
+func asked[T any](of *table[T], kind string, handle int64, request []byte, answer func(v T, r *fleetRequest) []byte) []byte {
+	v, ok := of.get(handle)
+	if !ok {
+		return encodeError(unknownHandle(kind, handle))
+	}
+	var r fleetRequest
+	if json.Unmarshal(request, &r) != nil {
+		return encodeError(errMalformed)
+	}
+	return answer(v, &r)
+}
+
 // AskFleet asks a fleet something: it takes a request and returns a value.
 func AskFleet(ticket, timeout, slice, notifier, handle int64, request []byte) (answer []byte) {
 	defer rescue(&answer)
-	f, ok := fleets.get(handle)
-	if !ok {
-		return encodeError(unknownHandle("fleet", handle))
-	}
-	var r fleetRequest
-	if err := json.Unmarshal(request, &r); err != nil {
-		return encodeError(errMalformed)
-	}
-	ask, ok := fleetAsks[r.Ask]
-	if !ok {
-		return encodeError(fmt.Errorf("%w: %s", errUnknownAsk, r.Ask))
-	}
-	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
-		return value(ask(ctx, f, &r))
+	return asked(&fleets, "fleet", handle, request, func(f *fleet.Fleet, r *fleetRequest) []byte {
+		ask, ok := fleetAsks[r.Ask]
+		if !ok {
+			return encodeError(fmt.Errorf("%w: %s", errUnknownAsk, r.Ask))
+		}
+		return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+			return value(ask(ctx, f, r))
+		})
 	})
 }
 
@@ -205,42 +212,27 @@ var fleetAsks = map[string]func(ctx context.Context, f *fleet.Fleet, r *fleetReq
 // RecordFleet has a fleet write down what a worker has got or done: it takes a request. It does no I/O.
 func RecordFleet(handle int64, request []byte) (answer []byte) {
 	defer rescue(&answer)
-	f, ok := fleets.get(handle)
-	if !ok {
-		return encodeError(unknownHandle("fleet", handle))
-	}
-	var r fleetRequest
-	if err := json.Unmarshal(request, &r); err != nil {
-		return encodeError(errMalformed)
-	}
-	event := fleet.Event{
-		Kind: fleet.EventKind(r.Kind), Worker: fleet.Identity(r.Worker), Epoch: r.Epoch, IDs: r.IDs, Reason: r.Reason,
-	}
-	if err := f.Record(event, r.Subjects); err != nil {
-		return encodeError(err)
-	}
-	return []byte{answerDone}
+	return asked(&fleets, "fleet", handle, request, func(f *fleet.Fleet, r *fleetRequest) []byte {
+		event := fleet.Event{
+			Kind: fleet.EventKind(r.Kind), Worker: fleet.Identity(r.Worker), Epoch: r.Epoch, IDs: r.IDs, Reason: r.Reason,
+		}
+		return ended(f.Record(event, r.Subjects))
+	})
 }
 
 // JoinFleet makes this process a worker: it takes a request, puts the member behind its handle, and returns its epoch. It
 // leaves again unless the answer is taken.
 func JoinFleet(ticket, timeout, slice, notifier, handle, member int64, request []byte) (answer []byte) {
 	defer rescue(&answer)
-	f, ok := fleets.get(handle)
-	if !ok {
-		return encodeError(unknownHandle("fleet", handle))
-	}
-	var r fleetRequest
-	if err := json.Unmarshal(request, &r); err != nil {
-		return encodeError(errMalformed)
-	}
-	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
-		m, err := f.Join(ctx, fleet.Identity(r.Worker), r.details())
-		if err != nil {
-			return encodeError(err), nil
-		}
-		members.put(member, m)
-		return encodeNumber(int64(m.Epoch())), func() { ForgetMember(member) }
+	return asked(&fleets, "fleet", handle, request, func(f *fleet.Fleet, r *fleetRequest) []byte {
+		return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+			m, err := f.Join(ctx, fleet.Identity(r.Worker), r.details())
+			if err != nil {
+				return encodeError(err), nil
+			}
+			members.put(member, m)
+			return encodeNumber(int64(m.Epoch())), func() { ForgetMember(member) }
+		})
 	})
 }
 
@@ -252,29 +244,17 @@ func LeaveFleet(ticket, timeout, slice, notifier, member int64) (answer []byte) 
 		return []byte{answerDone} // it has left before
 	}
 	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
-		if err := m.Leave(ctx); err != nil {
-			return encodeError(err), nil
-		}
-		return []byte{answerDone}, nil
+		return ended(m.Leave(ctx)), nil
 	})
 }
 
 // UpdateMember changes what a member tells of itself: it takes a request.
 func UpdateMember(ticket, timeout, slice, notifier, member int64, request []byte) (answer []byte) {
 	defer rescue(&answer)
-	m, ok := members.get(member)
-	if !ok {
-		return encodeError(unknownHandle("member", member))
-	}
-	var r fleetRequest
-	if err := json.Unmarshal(request, &r); err != nil {
-		return encodeError(errMalformed)
-	}
-	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
-		if err := m.Update(ctx, r.details()); err != nil {
-			return encodeError(err), nil
-		}
-		return []byte{answerDone}, nil
+	return asked(&members, "member", member, request, func(m *fleet.Member, r *fleetRequest) []byte {
+		return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
+			return ended(m.Update(ctx, r.details())), nil
+		})
 	})
 }
 
@@ -285,8 +265,5 @@ func MemberSuperseded(member int64) (answer []byte) {
 	if !ok {
 		return encodeError(unknownHandle("member", member))
 	}
-	if err := m.Superseded(); err != nil {
-		return encodeError(err)
-	}
-	return []byte{answerDone}
+	return ended(m.Superseded())
 }
