@@ -39,7 +39,7 @@ func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error
 
 func (q *Queue) wantsDeadLetters() error {
 	if q.cfg.DeadLetters == "" {
-		return configError("DeadLetters: names no stream: the queue keeps no dead letters")
+		return configError("the queue keeps no dead letters: its option DeadLetters names no stream")
 	}
 	return nil
 }

@@ -145,8 +145,11 @@ def test_refusals(make_mortal: MakeQueue, client: Any) -> None:
         queue.requeue(["1"])
     assert len(queue.requeue([])) == 0
     without = client.queue("tasks")
-    with pytest.raises(natslease.ConfigError, match="dead_letters: names no stream"):
+    with pytest.raises(natslease.ConfigError, match="names no stream") as raised:
         without.dead_letters()
+    assert str(raised.value).endswith(
+        "the queue keeps no dead letters: its option dead_letters names no stream"
+    )
     with pytest.raises(natslease.ConfigError, match="dead_letters: is the queue's own"):
         client.queue("tasks", dead_letters="tasks")
     with pytest.raises(natslease.QueueNotFound, match="other"):

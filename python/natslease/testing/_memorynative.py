@@ -416,7 +416,10 @@ class Native(Calls):
     def _letters(self, options: dict[str, Any]) -> list[Any]:
         letters = options.get("dead_letters")
         if not letters:
-            raise natslease.ConfigError("dead_letters: names no stream", outcome="rejected")
+            raise natslease.ConfigError(
+                "the queue keeps no dead letters: its option dead_letters names no stream",
+                outcome="rejected",
+            )
         if letters not in self._broker.letter_streams:
             raise QueueNotFound(
                 f"the stream {letters} of the dead letters does not exist: create it with ensure()",
