@@ -19,9 +19,16 @@ const (
 	anyQuestionTime = 500 * time.Millisecond
 	// anyLearned is how many consumers a call learns to listen to, so that they need not be looked at again and again.
 	anyLearned = 16
+	// anyLook is how many queues are looked at in one wave. What the first ones have may be enough, and a server that is
+	// busy with looks gives tasks late.
+	anyLook = 64
+	// anyPause is how long a wave waits for answers to the one before: a server may be far away.
+	anyPause = 5 * time.Millisecond
 	// anyStroll is how many queues are looked at on behalf of the next calls when others had enough for this one.
 	anyStroll = 16
-	// anySpacing is how long a look at one queue of many takes the server at most, in the long run.
+	// anyLately is how many pulls ago a queue had tasks lately.
+	anyLately = 64
+	// anySpacing is how much time there is between looks at queues one by one, in the long run.
 	anySpacing = time.Millisecond
 )
 
@@ -29,26 +36,32 @@ const (
 // missing; looks at those of which nothing is known; and asks about those that answer strangely. Everything that
 // happens meanwhile ends in a wake-up, after which it looks at the state of things anew.
 type anyCall struct {
-	hub      *hub
-	session  *session
-	queues   []*anyQueue
-	want     int
-	until    time.Time // when the wait for the first task is over
-	deadline time.Time
-	interval time.Duration
-	seen     time.Time // looks from then on are fresh
-	synced   time.Time // what was remembered then had heard all that was published before
-	wake     chan struct{}
-	taken    []*Lease
-	glance   *glance
-	asking   errgroup.Group
-	mu       sync.Mutex
+	hub        *hub
+	session    *session
+	all        []anyQueue  // as they were given
+	queues     []*anyQueue // likewise, from another one on in each call
+	out        []*anyQueue // those that a pull is out for
+	want       int
+	until      time.Time // when the wait for the first task is over
+	deadline   time.Time
+	interval   time.Duration
+	seen       time.Time // looks from then on are fresh
+	learned    time.Time // the seen for which some consumers were asked about
+	synced     time.Time // what was remembered then had heard all that was published before
+	alarm      *alarm
+	taken      []*Lease
+	unseen     []*feed // at the last survey
+	glances    []*glance
+	asking     errgroup.Group
+	stopAsking context.CancelFunc // nil when nothing was asked
+	mu         sync.Mutex
 }
 
 // anyQueue is one queue of the call.
 type anyQueue struct {
 	*Queue
 	r       *reservation // while a pull is out for it
+	turn    uint64       // when it was last asked, for this call
 	got     []*Lease
 	drained bool // it gave less than it was asked for
 	tries   int
@@ -58,8 +71,33 @@ type anyQueue struct {
 
 // anyCalls are the calls that want to know when there may be something to take.
 type anyCalls struct {
-	mu    sync.Mutex
-	calls map[*anyCall]struct{}
+	mu       sync.Mutex
+	calls    map[*anyCall]struct{}
+	next     int // where the next call begins among its queues
+	strolled time.Time
+}
+
+// begin returns the place of the queue, of so many, that a call looks at first.
+func (a *anyCalls) begin(queues int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls == nil { // the first call
+		a.calls = make(map[*anyCall]struct{})
+		a.next = randomInt(queues) // processes do not begin in step
+	}
+	return a.next % queues
+}
+
+// stroll returns how many queues may be looked at now that have been seen before, for the next calls begin behind them.
+func (a *anyCalls) stroll(now time.Time) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := int(min(anyStroll, now.Sub(a.strolled)/anySpacing))
+	if n > 0 {
+		a.strolled = now
+		a.next += n
+	}
+	return n
 }
 
 // stirred wakes the calls of ReserveAny.
@@ -67,29 +105,24 @@ func (h *hub) stirred() {
 	h.anys.mu.Lock()
 	defer h.anys.mu.Unlock()
 	for c := range h.anys.calls {
-		c.signal()
+		c.alarm.ring()
 	}
 }
 
 func newAnyCall(h *hub, queues []*Queue, want int, started, until time.Time) *anyCall {
 	c := &anyCall{
-		hub: h, want: want, until: until, seen: started, wake: make(chan struct{}, 1),
+		hub: h, want: want, until: until, seen: started, alarm: newAlarm(),
 		interval: max(pacingInterval, time.Duration(len(queues))*anySpacing),
 	}
-	states := make([]anyQueue, len(queues))
+	c.all = make([]anyQueue, len(queues))
+	c.queues = make([]*anyQueue, len(queues))
+	first := h.anys.begin(len(queues))
 	for i, q := range queues {
-		states[i].Queue = q
-		c.queues = append(c.queues, &states[i])
+		c.all[i].Queue = q
+		c.queues[(i+first)%len(queues)] = &c.all[i]
 	}
 	c.asking.SetLimit(anyQuestions)
 	return c
-}
-
-func (c *anyCall) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
 }
 
 // run takes what there is. What it has taken when it ends with an error is kept, unless the caller cancelled.
@@ -104,22 +137,20 @@ func (c *anyCall) run(ctx context.Context) error {
 	c.session = s
 	c.deadline, _ = ctx.Deadline()
 	c.hub.anys.mu.Lock()
-	if c.hub.anys.calls == nil {
-		c.hub.anys.calls = make(map[*anyCall]struct{})
-	}
 	c.hub.anys.calls[c] = struct{}{}
 	c.hub.anys.mu.Unlock()
-	questions, cancel := context.WithCancel(ctx)
-	err = c.loop(ctx, questions)
-	cancel()
+	if err = c.loop(ctx); len(c.taken) == 0 {
+		c.learn()
+	}
+	if c.stopAsking != nil {
+		c.stopAsking()
+	}
 	_ = c.asking.Wait() // the answers are in the feeds
 	c.hub.anys.mu.Lock()
 	delete(c.hub.anys.calls, c)
 	c.hub.anys.mu.Unlock()
-	for _, q := range c.queues {
-		if q.r != nil {
-			c.collect(q)
-		}
+	for _, q := range c.out {
+		c.collect(q)
 	}
 	if CodeOf(err) == CodeCanceled {
 		c.giveBack()
@@ -127,27 +158,32 @@ func (c *anyCall) run(ctx context.Context) error {
 	return err
 }
 
-func (c *anyCall) loop(ctx, questions context.Context) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+func (c *anyCall) loop(ctx context.Context) error {
+	var questions context.Context // nil while there are none
+	var timer lazyTimer
+	defer timer.stop()
 	for {
 		now := time.Now()
-		v := c.survey(now)
-		switch {
-		case len(c.taken) == c.want:
-			c.stroll(v.unseen)
+		free := c.collectSettled(now)
+		if len(c.taken) == c.want {
+			c.stroll(now)
 			return nil
-		case v.taking > 0:
-		case len(v.unseen) > 0:
-			if err := c.look(v.unseen); err != nil {
+		}
+		var v view
+		if free > 0 {
+			v = c.survey(now, free)
+		}
+		switch {
+		case v.missing > 0 && len(v.unseen) > 0 && c.mayLook(now):
+			if err := c.look(v.unseen[:min(anyLook, len(v.unseen))]); err != nil {
 				return err
 			}
-			continue
+		case len(c.out) > 0:
 		case v.looking > 0:
-			if c.glance != nil && c.glance.silent(now) {
-				c.glance.close()
+			if c.closeSilent(now) {
 				continue
 			}
+		case len(v.unseen) > 0:
 		case len(c.taken) > 0:
 			return nil
 		case len(v.unsure) > 0:
@@ -164,6 +200,9 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 				continue
 			}
 		case len(v.puzzling) > 0:
+			if questions == nil {
+				questions, c.stopAsking = context.WithCancel(ctx)
+			}
 			c.ask(questions, v.puzzling)
 		case v.asked > 0:
 		case v.failed == len(c.queues) && !v.passing, v.remembered == 0 && !now.Before(c.until):
@@ -178,11 +217,16 @@ func (c *anyCall) loop(ctx, questions context.Context) error {
 		case now.Sub(c.seen) >= c.interval:
 			c.pass(now)
 			continue
+		default:
+			c.learn()
 		}
-		timer.Reset(c.next(now, v))
+		timer.reset(now.Add(c.next(now, v)))
+		if c.alarm.sleep(ctx, timer.at) {
+			continue
+		}
 		select {
-		case <-c.wake:
-		case <-timer.C:
+		case <-c.alarm.rung:
+		case <-timer.fires():
 		case <-c.session.ended:
 			return c.session.cause
 		case <-ctx.Done():
@@ -201,15 +245,6 @@ func (c *anyCall) sync(ctx context.Context) error {
 	return err
 }
 
-// look glances at queues; those that somebody else is looking at need it no more.
-func (c *anyCall) look(feeds []*feed) error {
-	g, err := newGlance(c.session, feeds, c.signal)
-	if g != nil {
-		c.glance = g
-	}
-	return err
-}
-
 // pass begins to look at everything anew: tasks may have come that nobody heard of.
 func (c *anyCall) pass(now time.Time) {
 	c.seen = now
@@ -220,7 +255,10 @@ func (c *anyCall) pass(now time.Time) {
 
 // next is how long nothing may happen.
 func (c *anyCall) next(now time.Time, v view) time.Duration {
-	if v.taking > 0 || v.looking > 0 || len(v.unsure) > 0 {
+	if v.missing > 0 && len(v.unseen) > 0 {
+		return anyPause
+	}
+	if len(c.out) > 0 || v.looking > 0 || len(v.unsure) > 0 {
 		return shortestPull
 	}
 	if v.asked > 0 || len(v.puzzling) > 0 {
@@ -231,10 +269,10 @@ func (c *anyCall) next(now time.Time, v view) time.Duration {
 
 // view is the state of things at one moment, by queues.
 type view struct {
+	missing    int // tasks that no queue has been asked for
 	unseen     []*feed
 	unsure     []*feed // that seem empty
 	puzzling   []*anyQueue
-	taking     int
 	looking    int
 	asked      int
 	remembered int
@@ -242,25 +280,15 @@ type view struct {
 	passing    bool // some that failed may serve again soon
 }
 
-// survey collects what has come, has the queues with tasks asked for more, and tells what is to be done about the rest.
-func (c *anyCall) survey(now time.Time) view {
+// survey has the queues with tasks asked for what is missing, and tells what is to be done about the rest.
+func (c *anyCall) survey(now time.Time, free int) view {
 	var v view
 	var ready []*anyQueue
-	free := c.want - len(c.taken)
-	learned := 0
 	for _, q := range c.queues {
-		if q.r != nil {
-			if !c.settled(q, now) {
-				v.taking++
-				free -= q.r.want
-				continue
-			}
-			free -= c.collect(q)
-		}
-		if q.drained {
+		if q.r != nil || q.drained {
 			continue
 		}
-		state, failure := q.feed.outlook(c.session, c.seen, c.interval)
+		state, failure := q.feed.outlook(c.session, now, c.seen, c.interval)
 		q.failure = failure
 		switch state {
 		case hasTasks:
@@ -273,10 +301,6 @@ func (c *anyCall) survey(now time.Time) view {
 			v.passing = true
 		case unseen:
 			v.unseen = append(v.unseen, q.feed)
-			if learned < anyLearned && q.feed.known().learned.IsZero() {
-				learned++
-				q.feed.answers.poke()
-			}
 		case looking:
 			v.looking++
 		case remembered:
@@ -291,7 +315,9 @@ func (c *anyCall) survey(now time.Time) view {
 		case isEmpty:
 		}
 	}
-	c.take(ready, free, &v)
+	c.unseen = v.unseen
+	v.missing = free
+	c.take(ready, &v)
 	return v
 }
 
@@ -312,26 +338,22 @@ func (c *anyCall) puzzle(q *anyQueue, v *view) {
 }
 
 // take shares what is missing among the queues with tasks. Who was served longest ago is served first.
-func (c *anyCall) take(ready []*anyQueue, free int, v *view) {
-	if free <= 0 || len(ready) == 0 {
+func (c *anyCall) take(ready []*anyQueue, v *view) {
+	if len(ready) == 0 {
 		return
 	}
-	turns := make(map[*anyQueue]uint64, len(ready))
 	for _, q := range ready {
-		turns[q] = q.feed.turn()
+		q.turn, _ = q.feed.past()
 	}
-	slices.SortStableFunc(ready, func(a, b *anyQueue) int { return cmp.Compare(turns[a], turns[b]) })
+	slices.SortStableFunc(ready, func(a, b *anyQueue) int { return cmp.Compare(a.turn, b.turn) })
 	for i, q := range ready {
 		left := len(ready) - i
-		share := min(free, (free+left-1)/left)
+		share := min(v.missing, (v.missing+left-1)/left)
 		if share == 0 {
 			return
 		}
-		free -= c.pull(q, share)
-		switch {
-		case q.r != nil:
-			v.taking++
-		case q.failure != nil:
+		v.missing -= c.pull(q, share)
+		if q.failure != nil {
 			v.failed++
 			v.passing = true
 		}

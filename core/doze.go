@@ -112,6 +112,33 @@ func (z *doze) sleep(ctx context.Context, until time.Time, ready func() bool) bo
 	}
 }
 
+// alarm wakes one goroutine. It keeps what it is rung before somebody waits, once.
+type alarm struct {
+	rung chan struct{}
+	doze doze
+}
+
+func newAlarm() *alarm { return &alarm{rung: make(chan struct{}, 1)} }
+
+func (a *alarm) ring() {
+	select {
+	case a.rung <- struct{}{}:
+	default:
+	}
+	a.doze.rouse()
+}
+
+// sleep waits like doze.sleep, and uses up the ring that it returns true for.
+func (a *alarm) sleep(ctx context.Context, until time.Time) bool {
+	if !a.doze.sleep(ctx, until, a.isRung) {
+		return false
+	}
+	<-a.rung
+	return true
+}
+
+func (a *alarm) isRung() bool { return len(a.rung) > 0 }
+
 // rouse ends a sleep. The signal must have been given before.
 func (z *doze) rouse() {
 	z.word.Store(1)

@@ -98,7 +98,7 @@ func (f *feed) hand(l *Lease) bool {
 		if len(r.got) < r.want {
 			r.got = append(r.got, l)
 			if len(r.got) == r.want {
-				r.signal()
+				r.alarm.ring()
 			}
 			return true
 		}
@@ -309,6 +309,10 @@ func (f *feed) inquire(ctx context.Context) error {
 	}
 	if !facts.learned.IsZero() {
 		f.answers.poke()
+		return nil
+	}
+	f.answers.wait(ctx) // what was asked before the tasks came is as good
+	if !f.known().learned.IsZero() {
 		return nil
 	}
 	a, err := f.answers.do(ctx, nil)

@@ -93,10 +93,26 @@ func (g *glance) answered(i int) bool {
 	}
 	left := g.left
 	g.mu.Unlock()
-	if awaited && left == 0 {
+	switch {
+	case !awaited:
+	case left == 0:
 		g.close()
+	case left == len(g.feeds)/ebb:
+		g.wake()
 	}
 	return awaited
+}
+
+// ebb says that a glance ebbs when only one in so many answers is still awaited.
+const ebb = 4
+
+func (g *glance) ebbs() bool { return g.awaits() <= len(g.feeds)/ebb }
+
+// awaits is how many answers are still awaited.
+func (g *glance) awaits() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left
 }
 
 // arrived is the answer of the queue that the last token of the subject names.
@@ -138,11 +154,12 @@ func (g *glance) close() {
 	g.wake()
 }
 
-// silent tells whether what has no answer will have none. Where nobody has answered it may be the server that is slow.
-func (g *glance) silent(now time.Time) bool {
+// silent tells whether what has no answer will have none, of asked queues in all. Where nobody has answered it may be the
+// server that is slow.
+func (g *glance) silent(now time.Time, asked int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	patience := 20*time.Millisecond + time.Duration(len(g.feeds))*100*time.Microsecond
+	patience := 20*time.Millisecond + time.Duration(asked)*100*time.Microsecond
 	if g.left == len(g.feeds) {
 		patience *= 2
 	}

@@ -160,7 +160,7 @@ func (f *feed) end(p *pull) {
 	for _, r := range f.waiters {
 		if len(r.got) > 0 {
 			r.finished = true
-			r.signal()
+			r.alarm.ring()
 		}
 	}
 	if p.brought > 0 {
@@ -212,7 +212,7 @@ func (p *pull) reply(_ int, m *nats.Msg) {
 		for _, r := range f.waiters {
 			if r.session == p.session && len(r.got) == 0 {
 				r.status = &status
-				r.signal()
+				r.alarm.ring()
 			}
 		}
 	}
@@ -225,7 +225,7 @@ func (f *feed) overdue(s *session) {
 	for _, r := range f.waiters {
 		if r.session == s && len(r.got) == 0 && !r.until.After(soon) {
 			r.over = true
-			r.signal()
+			r.alarm.ring()
 		}
 	}
 }
@@ -235,7 +235,7 @@ func (f *feed) fail(s *session, err *Error) {
 	for _, r := range f.waiters {
 		if r.session == s && r.err == nil {
 			r.err = err
-			r.signal()
+			r.alarm.ring()
 		}
 	}
 }

@@ -25,19 +25,8 @@ type reservation struct {
 	lagged   bool        // it has waited longer for the end of its pull
 	status   *pullStatus // what the server last answered, when it was neither tasks nor "nothing"
 	err      *Error
-	wake     chan struct{}
-	doze     doze
+	alarm    *alarm // of the call that waits
 }
-
-func (r *reservation) signal() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-	r.doze.rouse()
-}
-
-func (r *reservation) signalled() bool { return len(r.wake) > 0 }
 
 // pullUntil is when a pull for this call has to expire: before the call's deadline, so that the server has let go of it
 // when the call returns.
@@ -120,8 +109,8 @@ func (c *Client) beginReserve(ctx context.Context, n int, wait time.Duration) (c
 	}
 	if deadline, _ := ctx.Deadline(); wait > 0 && wait >= time.Until(deadline) && ctx.Err() == nil {
 		stop()
-		return nil, nil, configError("wait is %s: it must be shorter than the deadline, which is in %s",
-			wait, time.Until(deadline).Round(time.Millisecond))
+		return nil, nil, newError(CodeDeadline, OutcomeNotSent, "%s before its deadline the call was to wait for %s: it began late, "+
+			"as calls do where the processor is short, or its deadline is too early", time.Until(deadline).Round(time.Millisecond), wait)
 	}
 	ctx, cancel, err := c.begin(ctx, c.hub.reserving)
 	if err != nil {
@@ -153,7 +142,7 @@ func (f *feed) reserve(ctx context.Context, n int, wait time.Duration) ([]*Lease
 			return nil, err
 		}
 	}
-	r := &reservation{session: s, want: n, until: until, wake: make(chan struct{}, 1)}
+	r := &reservation{session: s, want: n, until: until, alarm: newAlarm()}
 	r.deadline, _ = ctx.Deadline()
 	if err := f.join(r); err != nil {
 		return nil, err
@@ -207,11 +196,9 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 	defer timer.stop()
 	var last pullStatus
 	for {
-		if r.doze.sleep(ctx, timer.at, r.signalled) {
-			<-r.wake
-		} else {
+		if !r.alarm.sleep(ctx, timer.at) {
 			select {
-			case <-r.wake:
+			case <-r.alarm.rung:
 			case <-timer.fires():
 				if wait := f.lags(r); wait > 0 {
 					timer.reset(time.Now().Add(wait))
@@ -331,7 +318,7 @@ func (f *feed) question(s *session) {
 		for _, r := range waiting {
 			if r.err == nil {
 				r.err = e
-				r.signal()
+				r.alarm.ring()
 			}
 		}
 	})

@@ -83,7 +83,8 @@ func (c *Client) distinct(queues []*Queue) ([]*Queue, error) {
 func (c *anyCall) own(ctx context.Context) {
 	var asking errgroup.Group
 	asking.SetLimit(anyQuestions)
-	for _, q := range c.queues {
+	for i := range c.all {
+		q := &c.all[i]
 		if len(q.got) > 0 && q.feed.known().learned.IsZero() {
 			asking.Go(func() error {
 				_ = q.feed.inquire(ctx) // the leases are there
@@ -92,14 +93,17 @@ func (c *anyCall) own(ctx context.Context) {
 		}
 	}
 	_ = asking.Wait() // inquire reports nothing: without an answer the queue's option has to do
-	for _, q := range c.queues {
-		q.own(q.got)
+	for i := range c.all {
+		if q := &c.all[i]; len(q.got) > 0 {
+			q.own(q.got)
+		}
 	}
 }
 
 func (c *anyCall) report() AnyReport {
 	r := AnyReport{Leases: c.taken}
-	for _, q := range c.queues {
+	for i := range c.all {
+		q := &c.all[i]
 		switch {
 		case q.failure == nil || len(q.got) > 0:
 		case q.failure.Code == CodeQueueNotFound:
@@ -120,14 +124,14 @@ func (c *anyCall) report() AnyReport {
 // everyQueueFailed is the error of a call that no queue could serve. One that passes outranks one that does not.
 func (c *anyCall) everyQueueFailed(r AnyReport) *Error {
 	var first *Error
-	for _, q := range c.queues {
-		if e := q.failure; first == nil || e.RetryAfter > 0 && first.RetryAfter == 0 {
+	for i := range c.all {
+		if e := c.all[i].failure; first == nil || e.RetryAfter > 0 && first.RetryAfter == 0 {
 			first = e
 		}
 	}
 	e := *first
-	if len(c.queues) > 1 {
-		e.Message = fmt.Sprintf("none of %d queues can be taken from (%d do not exist): %s", len(c.queues), len(r.Missing), e.Message)
+	if len(c.all) > 1 {
+		e.Message = fmt.Sprintf("none of %d queues can be taken from (%d do not exist): %s", len(c.all), len(r.Missing), e.Message)
 	}
 	return &e
 }

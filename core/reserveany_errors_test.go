@@ -124,10 +124,11 @@ func TestReserveAnyRefusesBadInput(t *testing.T) {
 		{[]*natslease.Queue{q}, 0, 0},
 		{[]*natslease.Queue{q}, natslease.MaxReserve + 1, 0},
 		{[]*natslease.Queue{q}, 1, -1},
-		{[]*natslease.Queue{q}, 1, 2 * patience},
 	} {
 		_, err := c.ReserveAny(within(t, patience), call.queues, call.n, call.wait)
 		requireCode(t, err, natslease.CodeConfig, natslease.OutcomeRejected)
 	}
+	_, err := c.ReserveAny(within(t, time.Second), []*natslease.Queue{q}, 1, time.Second)
+	requireCode(t, err, natslease.CodeDeadline, natslease.OutcomeNotSent)
 	require.Zero(t, p.Connections())
 }

@@ -296,6 +296,24 @@ func TestReserveAnyFloodStaysSmall(t *testing.T) {
 	t.Logf("%d answers, %d looks", answers.Load(), pulls.Load())
 }
 
+// What a call need not look at is looked at for the next ones: everything once, then one queue per millisecond.
+func TestReserveAnyLooksForTheNextCalls(t *testing.T) {
+	t.Parallel()
+	const jobs, calls = 200, 300
+	b, made := many(t, jobs)
+	publish(t, made[0], calls+1)
+	c, queues := strangers(t, b.server.URL(), made)
+	pulls := pullCounter(t, b.server.URL())
+	takeAny(t, c, queues, 1)
+	require.Eventually(t, func() bool { return pulls.Load() > jobs }, patience, time.Millisecond)
+	before, started := pulls.Load(), time.Now()
+	for range calls {
+		takeAny(t, c, queues, 1)
+	}
+	looks := pulls.Load() - before - calls
+	require.LessOrEqual(t, looks, 2*time.Since(started).Milliseconds()+3*jobs, "a slow server has some looked at again")
+}
+
 // Hundreds of queues: the times that are aimed at (10 ms, and three times a reserve of 64) are the machine's affair; what
 // is checked is only that they are not of another order.
 func TestReserveAnyOfHundreds(t *testing.T) {

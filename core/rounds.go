@@ -15,10 +15,11 @@ type rounds[T any] struct {
 	spacing time.Duration                    // between the beginnings of two runs
 	overdue func(ctx context.Context) *Error // the error of a call whose context has ended
 
-	mu    sync.Mutex
-	next  *round[T] // has not begun; nil when nobody wants it
-	busy  bool      // a goroutine is there
-	began time.Time
+	mu      sync.Mutex
+	next    *round[T] // has not begun; nil when nobody wants it
+	running *round[T] // nil for none
+	busy    bool      // a goroutine is there
+	began   time.Time
 }
 
 type round[T any] struct {
@@ -53,6 +54,20 @@ func (r *rounds[T]) do(ctx context.Context, on *session) (T, error) {
 			var zero T
 			return zero, r.overdue(ctx)
 		}
+	}
+}
+
+// wait returns when the run that is under way, if there is one, has ended.
+func (r *rounds[T]) wait(ctx context.Context) {
+	r.mu.Lock()
+	running := r.running
+	r.mu.Unlock()
+	if running == nil {
+		return
+	}
+	select {
+	case <-running.done:
+	case <-ctx.Done():
 	}
 }
 
@@ -102,7 +117,7 @@ func (r *rounds[T]) work(ctx context.Context) {
 	}
 	r.mu.Lock()
 	mine := r.next
-	r.next = nil
+	r.next, r.running = nil, mine
 	r.mu.Unlock()
 	r.began = time.Now() // of this goroutine until the next is started
 	if mine.free || mine.on.alive() {
@@ -114,7 +129,7 @@ func (r *rounds[T]) work(ctx context.Context) {
 	close(mine.done)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.busy = false
+	r.busy, r.running = false, nil
 	if r.next != nil {
 		r.start()
 	}

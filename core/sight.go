@@ -27,11 +27,11 @@ func (f *feed) reliable(at look) bool {
 	return at.sensor != nil && at.sensor == f.pace.sensor && !at.sent.Before(at.sensor.made.Add(at.sensor.session.lag(countLag)))
 }
 
-// turn tells when ReserveAny last took from the queue, as a number that grows.
-func (f *feed) turn() uint64 {
+// past tells when ReserveAny last took from the queue, as a number that grows, and whether anybody has ever looked at it.
+func (f *feed) past() (turn uint64, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.sight.turn
+	return f.sight.turn, !f.sight.before.sent.IsZero()
 }
 
 // beginLook has g ask the queue, unless another glance does.
@@ -112,10 +112,10 @@ const (
 
 // outlook tells what is known of the queue; what was seen before since counts only if it is remembered for a good reason,
 // and is younger than interval.
-func (f *feed) outlook(s *session, since time.Time, interval time.Duration) (outlook, *Error) {
+func (f *feed) outlook(s *session, now, since time.Time, interval time.Duration) (outlook, *Error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now, at := time.Now(), f.sight.look
+	at := f.sight.look
 	fresh := !at.sent.Before(since) && at.news == f.pace.news
 	switch {
 	case len(f.late) > 0, f.sight.ready:

@@ -28,9 +28,9 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 		return encodeError(unknownHandle("queue", queue))
 	}
 	c := call{ticket, timeout, slice, notifier}
-	until := time.Now().Add(time.Duration(wait))
+	left := leftOf(wait)
 	reserve := func(ctx context.Context) ([]byte, func(), bool) {
-		leases, err := q.Reserve(ctx, int(n), max(time.Until(until), min(time.Duration(wait), 0)))
+		leases, err := q.Reserve(ctx, int(n), left())
 		switch {
 		case err != nil:
 			return encodeError(err), nil, natslease.CodeOf(err) == natslease.CodeCanceled
@@ -40,6 +40,12 @@ func Reserve(ticket, timeout, slice, notifier, queue, n, wait int64) (answer []b
 		return encodeLeases(leases, 0, readClock()), func() { giveBack(q, leases) }, false
 	}
 	return runHere(c, reserve)
+}
+
+// leftOf tells how much is left of a wait that begins now: the call itself may begin later, or again.
+func leftOf(wait int64) func() time.Duration {
+	until := time.Now().Add(time.Duration(wait))
+	return func() time.Duration { return max(time.Until(until), min(time.Duration(wait), 0)) }
 }
 
 // ReserveAny takes queues of the client and returns any.
@@ -53,14 +59,15 @@ func ReserveAny(ticket, timeout, slice, notifier, client, n, wait int64, body []
 	if err != nil {
 		return encodeError(err)
 	}
-	return run(call{ticket, timeout, slice, notifier}, func(ctx context.Context) ([]byte, func()) {
-		report, err := c.ReserveAny(ctx, asked, int(n), time.Duration(wait))
+	left := leftOf(wait)
+	reserve := func(ctx context.Context) ([]byte, func(), bool) {
+		report, err := c.ReserveAny(ctx, asked, int(n), left())
 		if err != nil {
-			return encodeError(pythonNames(err)), nil
+			return encodeError(pythonNames(err)), nil, natslease.CodeOf(err) == natslease.CodeCanceled
 		}
 		answer := encodeAny(report, asked, readClock())
 		if len(report.Leases) == 0 {
-			return answer, nil
+			return answer, nil, false
 		}
 		return answer, func() {
 			byQueue := make(map[*natslease.Queue][]*natslease.Lease)
@@ -70,8 +77,13 @@ func ReserveAny(ticket, timeout, slice, notifier, client, n, wait int64, body []
 			for q, leases := range byQueue {
 				giveBack(q, leases)
 			}
-		}
-	})
+		}, false
+	}
+	if how := (call{ticket, timeout, slice, notifier}); wait == 0 {
+		return runHere(how, reserve)
+	} else {
+		return run(how, once(reserve)) // done again it would look at all queues again
+	}
 }
 
 func giveBack(q *natslease.Queue, leases []*natslease.Lease) {

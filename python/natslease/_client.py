@@ -285,13 +285,16 @@ class ClientBase:
         self, queues: Iterable[QueueBase[L]], n: int, wait: float, timeout: float | None
     ) -> Operation[AnyBatch[L]]:
         asked = list(queues)
-        for i, queue in enumerate(asked):
-            if not isinstance(queue, QueueBase):
-                raise TypeError(f"queues: item {i} is {type(queue).__name__}: give queues")
+        if not all(issubclass(kind, QueueBase) for kind in set(map(type, asked))):
+            for i, queue in enumerate(asked):
+                if not isinstance(queue, QueueBase):
+                    raise TypeError(f"queues: item {i} is {type(queue).__name__}: give queues")
         wait_ns = check_reserve(n, wait)
         client = self._attach()
         native = client.native
-        handles = [queue._attach().number for queue in asked]
+        handles = [queue._handle or queue._attach() for queue in asked]
+        if any(handle.native is not native for handle in handles):  # before a fork
+            handles = [queue._attach() for queue in asked]
 
         def read(answer: bytes) -> AnyBatch[L]:
             block, places, rest = _wire.read_any(answer)
@@ -319,7 +322,7 @@ class ClientBase:
             (client.number, n, wait_ns),
             self._limit(timeout, wait_ns),
             read,
-            _wire.write_numbers(handles),
+            _wire.write_numbers([handle.number for handle in handles]),
             give_back,
         )
 
@@ -602,7 +605,8 @@ class Client(ClientBase):
 
     def close(self, *, timeout: float | None = None) -> None:
         """Detaches the client. The last one of a connection closes it, after giving back late
-        tasks.
+        tasks: those, too, that the server may still send because of a reserve that was interrupted
+        while it waited, which takes up to 2 seconds.
 
         Raises:
             DeadlineExceeded: not everything could be given back in time; the client is closed all

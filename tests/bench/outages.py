@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import natslease
 from natslease.testing import Cluster, Server
@@ -84,26 +85,50 @@ def flood(server: Server, threads: int, seconds: float) -> tuple[int, int]:
             return pulls(), answers
 
 
-def any_of_many(server: Server, count: int, rounds: int) -> tuple[float, float, float]:
-    """Many queues, three with tasks: ms of the first call, of others, and of a reserve."""
+class AnyOfMany(NamedTuple):
+    """Milliseconds of reserve_any over many queues, three of which have tasks."""
+
+    first: float  # call of a client that knows nothing of the queues
+    all_looked_at: float  # likewise, when the three have less than it asks for
+    known: float  # once they are known to have tasks
+    reserve: float  # of as many tasks from one queue
+
+
+def any_of_many(server: Server, count: int, rounds: int) -> AnyOfMany:
+    """Measures reserve_any over many queues."""
     names = [f"any_{number}" for number in range(count)]
     batch = 64
+    task = b"x" * 230
+    scans, warm, one = [], [], []
     with natslease.Client(server.url, name="bench maker", timeout=PATIENCE) as maker:
-        for number, name in enumerate(names):
-            queue = maker.queue(name, storage="memory", max_ack_pending=100_000)
+        made = [maker.queue(name, storage="memory", max_ack_pending=100_000) for name in names]
+        for queue in made:
             queue.ensure()
-            if number in (count // 50, count // 2, count - count // 50 - 1):
-                queue.publish([b"x" * 230] * batch * 3 * rounds)
+        ready = [made[count // 50], made[count // 2], made[count - count // 50 - 1]]
+        for _ in range(min(rounds, 5)):
+            for queue in ready:
+                queue.publish([task] * (batch // 3 - 1))
+            scans.append(_first(server, names, batch))
+            for queue in ready:
+                queue.purge()
+        for queue in ready:
+            queue.publish([task] * batch * 3 * rounds)
+    firsts = [_first(server, names, batch) for _ in range(min(rounds, 5))]
     with natslease.Client(server.url, name="bench any", timeout=PATIENCE) as client:
         queues = [client.queue(name) for name in names]
-        client.ping()
-        cold = _timed(lambda: client.reserve_any(queues, batch))
         some = queues[count // 2]
-        warm, one = [], []
+        client.reserve_any(queues, batch)
         for _ in range(rounds):
             warm.append(_timed(lambda: client.reserve_any(queues, batch)))
             one.append(_timed(lambda: some.reserve(batch)))
-    return cold, statistics.median(warm), statistics.median(one)
+    return AnyOfMany(*map(statistics.median, (firsts, scans, warm, one)))
+
+
+def _first(server: Server, names: list[str], batch: int) -> float:
+    with natslease.Client(server.url, name="bench first", timeout=PATIENCE) as client:
+        queues = [client.queue(name) for name in names]
+        client.ping()
+        return _timed(lambda: client.reserve_any(queues, batch))
 
 
 def _timed(call: Callable[[], natslease.LeaseBatch[natslease.Lease]]) -> float:
