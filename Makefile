@@ -214,7 +214,7 @@ lint: build $(BIN)/.lint ## Check formatting, vet, staticcheck, ruff and mypy
 	$(PY) -m mypy
 
 .PHONY: test-types
-test-types: build $(VENV)/.types ## Check what users' type checkers see, with pyright
+test-types: build servers $(VENV)/.types ## Check what users' type checkers see, with pyright
 	$(PY) -m pytest tests/types
 
 .PHONY: audit
