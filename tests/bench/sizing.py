@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from manyclients import Crowd
 from manyqueues import Found, Layout
 from natslease.testing import Server
 from report import Series, table
-from speaker import OUTPUT, build_natsgo
+from speaker import build_natsgo
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Size:
 
 FULL = Size(
     streams=(1, 100, 1_000, 5_000),
-    consumers=(1_000, 5_000),
+    consumers=(100, 1_000),
     replicated=(1, 100),
     calls=5_000,
     replicated_calls=1_000,
@@ -94,96 +94,97 @@ CROWD_ROWS: dict[str, Callable[[Crowd], str]] = {
 }
 
 
-def _columns(found: Sequence[Any], rows: dict[str, Callable[[Any], str]], head: list[str]) -> str:
-    cells = [[what, *(show(column) for column in found)] for what, show in rows.items()]
-    return table(["", *head], cells)
-
-
 @dataclass
-class Results:
-    """All that was measured."""
+class Part:
+    """One of the tables.
 
-    where: dict[str, str]
-    streams: list[Found]
-    consumers: list[Found]
-    replicated: list[Found]
-    crowds: list[Crowd]
+    Attributes:
+        name: stands in the marks of its place in the page, with ``sizing-`` before it.
+        counts: what each column is measured with.
+        what: a column is headed by a count of these; with its plural.
+        rows: how each row shows what was measured.
+    """
 
-    def text(self) -> str:
-        """The tables, as Markdown."""
-        day = datetime.now(timezone.utc).strftime("%d %B %Y").lstrip("0")
-        where = ", ".join(f"{part} {value}" for part, value in self.where.items())
-        return "\n\n".join(
-            (
-                f"Measured on {day}: {where}. Medians, in brackets the 99th percentile.",
-                "### A stream for each queue, one server",
-                _columns(self.streams, QUEUE_ROWS, _queues(self.streams)),
-                "### A consumer of one stream for each queue, one server",
-                _columns(self.consumers, QUEUE_ROWS, _queues(self.consumers)),
-                "### A stream for each queue, three servers, three replicas",
-                "Memory and descriptors are those of the largest server, cores those of all three.",
-                _columns(self.replicated, QUEUE_ROWS, _queues(self.replicated)),
-                "### Client processes on one queue, one server",
-                _columns(
-                    self.crowds,
-                    CROWD_ROWS,
-                    [_plural(c.processes, "process", "es") for c in self.crowds],
-                ),
-            )
-        )
+    name: str
+    counts: tuple[int, ...]
+    what: tuple[str, str]
+    measure: Callable[[int], Any]
+    rows: dict[str, Callable[[Any], str]]
+
+    def run(self, say: Callable[[str], None]) -> str:
+        """Measures, and returns the table."""
+        found = []
+        for count in self.counts:
+            say(f"{self.name}: {self.heading(count)}")
+            found.append(self.measure(count))
+        cells = [[what, *(show(column) for column in found)] for what, show in self.rows.items()]
+        return table(["", *map(self.heading, self.counts)], cells)
+
+    def heading(self, count: int) -> str:
+        """A column's."""
+        return f"{count:,} {self.what[count > 1]}"
 
 
-def _queues(found: Sequence[Found]) -> list[str]:
-    return [_plural(f.queues, "queue", "s") for f in found]
+def parts(size: Size) -> list[Part]:
+    """The tables, in their order."""
+    queues, processes = ("queue", "queues"), ("process", "processes")
+
+    def laid_out(calls: int, layout: Layout) -> Callable[[int], Found]:
+        return lambda count: manyqueues.measure(count, calls, layout)
+
+    streams = laid_out(size.calls, Layout())
+    consumers = laid_out(size.calls, Layout(one_stream=True))
+    replicas = laid_out(size.replicated_calls, Layout(replicas=3))
+    return [
+        Part("streams", size.streams, queues, streams, QUEUE_ROWS),
+        Part("consumers", size.consumers, queues, consumers, QUEUE_ROWS),
+        Part("replicas", size.replicated, queues, replicas, QUEUE_ROWS),
+        Part(
+            "processes",
+            size.processes,
+            processes,
+            lambda count: manyclients.measure(count, size.tasks),
+            CROWD_ROWS,
+        ),
+    ]
 
 
-def _plural(count: int, what: str, ending: str) -> str:
-    return f"{count:,} {what}{ending if count > 1 else ''}"
+def where() -> str:
+    """On what it is measured, and when."""
+    with Server() as server:
+        found = machine.describe(server)
+    day = datetime.now(timezone.utc).strftime("%d %B %Y").lstrip("0")
+    names = ("cpu", "load", "python", "nats-server", "natslease")
+    return f"Measured on {day}: " + ", ".join(f"{name} {found[name]}" for name in names) + "."
 
 
-def measure(size: Size) -> Results:
-    """Measures all of it, part by part."""
+def main() -> None:
+    """Measures, prints, and writes each table into the page when it is ready."""
+    names = [part.name for part in parts(FULL)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="as little as possible, for CI")
+    parser.add_argument("--page", type=Path, help="write the tables between the marks of this page")
+    parser.add_argument("--part", action="append", choices=names, help="only this one")
+    options = parser.parse_args()
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-    def queues(counts: Sequence[int], calls: int, layout: Layout, what: str) -> list[Found]:
-        found = []
-        for count in counts:
-            say(f"{count:,} queues, {what}")
-            found.append(manyqueues.measure(count, calls, layout))
-        return found
+    def show(name: str, text: str) -> None:
+        print(f"\n{text}", flush=True)
+        if options.page:
+            from replay.figures import insert
 
-    with Server() as server:
-        where = machine.describe(server)
-    where = {part: where[part] for part in ("cpu", "load", "python", "nats-server", "natslease")}
-    streams = queues(size.streams, size.calls, Layout(), "a stream each")
-    consumers = queues(size.consumers, size.calls, Layout(one_stream=True), "consumers")
-    replicated = queues(size.replicated, size.replicated_calls, Layout(replicas=3), "replicated")
-    crowds = []
-    for processes in size.processes:
-        say(f"{processes} client processes")
-        crowds.append(manyclients.measure(processes, size.tasks))
-    say("done")
-    return Results(where, streams, consumers, replicated, crowds)
+            insert(options.page, f"sizing-{name}", text)
 
-
-def main() -> None:
-    """Measures, prints, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="as little as possible, for CI")
-    parser.add_argument("--page", type=Path, help="write the tables between the marks of this page")
-    options = parser.parse_args()
+    logging.getLogger("natslease").addHandler(logging.NullHandler())
     build_natsgo()
-    results = measure(SHORT if options.short else FULL)
-    print(results.text())
-    plain = json.dumps(asdict(results), indent=1)
-    (OUTPUT / "sizing.json").write_text(plain + "\n")
-    if options.page:
-        from replay.figures import insert
-
-        insert(options.page, "sizing", results.text())
+    show("where", where())
+    for part in parts(SHORT if options.short else FULL):
+        if part.name in (options.part or names):
+            show(part.name, part.run(say))
+    say("done")
 
 
 if __name__ == "__main__":
