@@ -45,16 +45,21 @@ func (c Cluster) AwaitLeader(t testing.TB) {
 					Leader   string `json:"leader"`
 					Size     int    `json:"cluster_size"`
 					Replicas []struct {
+						Current bool `json:"current"`
 						Offline bool `json:"offline"`
 					} `json:"replicas"` // the leader tells of them
 				} `json:"meta_cluster"`
 			}
 			p.monitor("jsz", &jetStream)
-			meta, offline := jetStream.Meta, false
+			meta, offline, reached := jetStream.Meta, false, 1
 			for _, r := range meta.Replicas {
 				offline = offline || r.Offline
+				if r.Current {
+					reached++
+				}
 			}
-			if meta.Leader == "" || meta.Size < len(c) || offline {
+			// Before the leader reaches a server it places no replicas there.
+			if meta.Leader == "" || meta.Size < len(c) || offline || meta.Leader == p.Name && reached < len(c) {
 				lost = append(lost, p)
 			}
 		}

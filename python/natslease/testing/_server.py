@@ -83,7 +83,7 @@ class Server:
         """
         self.name = name
         self.config = config
-        self.binary = Path(binary).absolute() if binary is not None else find_server()
+        self.binary: Path = Path(binary).absolute() if binary is not None else find_server()
         self._jetstream = jetstream
         self._timeout = timeout
         self._parts = _Parts(reserve_port(port), reserve_port())
