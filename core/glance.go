@@ -103,8 +103,8 @@ func (g *glance) answered(i int) bool {
 	return awaited
 }
 
-// ebb says that a glance ebbs when only one in so many answers is still awaited.
-const ebb = 4
+// ebb says that a glance ebbs when one in so many answers is still awaited.
+const ebb = 2
 
 func (g *glance) ebbs() bool { return g.awaits() <= len(g.feeds)/ebb }
 
