@@ -72,6 +72,13 @@ def test_recovery_ends_with_the_last_request_that_suffered() -> None:
     assert figures(made)["phases"]["frozen"]["recovery_s"] is None
 
 
+def test_one_refused_request_among_many_is_no_outage() -> None:
+    made = half()
+    made.polls += [{"at": 24.0, "took": 0.5, "status": "200", "ids": 0} for _ in range(20)]
+    made.polls.append({"at": 24.4, "took": 0.1, "status": "503", "ids": 0})
+    assert figures(made)["phases"]["frozen"]["recovery_s"] == 0.0
+
+
 def test_quantiles() -> None:
     assert quantile([], 0.99) == 0
     assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
