@@ -33,7 +33,7 @@ def try_wheel(wheel: Path, machine: str) -> Iterator[str]:
         archive.extractall(packages)
     with Server() as server:
         done = subprocess.run(
-            [qemu, "-L", root, python, SMOKE, server.url],
+            [qemu, "-L", root, python, SMOKE, server.url, "emulated"],
             env={"PYTHONPATH": str(packages), "PYTHONHOME": str(root / "usr"), "TMPDIR": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -42,7 +42,8 @@ def try_wheel(wheel: Path, machine: str) -> Iterator[str]:
         )
     if done.returncode:
         raise Failed(f"{wheel.name}: status {done.returncode}\n{done.stdout}")
-    yield f"{wheel.name}: round trip ok on {python.name} of Debian's {_DEBIAN[machine]} under qemu"
+    where = f"{python.name} of Debian's {_DEBIAN[machine]}"
+    yield f"{wheel.name}: ok but for fork, which qemu-user cannot, on {where}"
 
 
 def _system(architecture: str) -> Path:

@@ -1,7 +1,9 @@
 """Tries natslease against the server at argv[1], with nothing but its interpreter.
 
 A round trip, the same in an event loop and in a forked child, an interrupted call, and an end of
-the program while another thread is in a call.
+the program while another thread is in a call. With "emulated" as argv[2] nothing is forked: qemu's
+user mode itself fails (an assertion in its plugins/core.c) when the child of a process with several
+threads starts one.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import warnings
 import natslease
 
 
-def main(url: str) -> None:
+def main(url: str, *, forks: bool) -> None:
     client = natslease.Client(url, timeout=5.0)
     queue = client.queue("smoke_{}_{}".format(*sys.version_info), ack_wait=30)
     queue.ensure()
     round_trip(queue)
     asyncio.run(in_a_loop(url, queue.stream))
-    in_a_child(queue)
+    if forks:
+        in_a_child(queue)
     interrupt(queue)
     threading.Thread(target=queue.reserve, args=(1,), kwargs={"wait": 4}, daemon=True).start()
 
@@ -77,4 +80,4 @@ def round_trip(queue: natslease.Queue) -> None:
         raise SystemExit("an acknowledged task was delivered again")
 
 
-main(sys.argv[1])
+main(sys.argv[1], forks=sys.argv[2:] != ["emulated"])
