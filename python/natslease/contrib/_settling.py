@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import natslease
 from natslease import Client, Queue, SettleResult
 
+from ._acksubjects import PUBLISHED, parts_of
+
 Kind = Literal["ack", "extend", "nak", "release"]
 
 # For how many seconds it is remembered when a stream was created.
@@ -78,9 +80,8 @@ def _created_at(queue: Queue, alias: str, timeout: float) -> int:
 
 
 def _published(subject: str) -> int:
-    parts = subject.split(".")
     try:
-        return int(parts[7 if len(parts) == 9 else 9])
+        return int(parts_of(subject)[PUBLISHED])
     except (IndexError, ValueError):
         return 1 << 63  # not old, but wrong: the call itself says so
 

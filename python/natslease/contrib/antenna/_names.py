@@ -8,6 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
+from natslease.contrib._acksubjects import STREAM, parts_of
+
 # A job's top-level status.
 FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 ACTIVE = ("STARTED", "RETRY")  # may serve tasks
@@ -67,10 +69,8 @@ def job_of_stream(stream: str) -> int | None:
 
 def job_of_ack_subject(ack_subject: str) -> int | None:
     """The job that an ack subject speaks of. Nothing else about it is checked here."""
-    tokens = ack_subject.split(".")
-    # $JS.ACK.<stream>... or, with a domain and an account, $JS.ACK.<domain>.<account>.<stream>...
-    place = 2 if len(tokens) == 9 else 4
-    return job_of_stream(tokens[place]) if len(tokens) > place else None
+    parts = parts_of(ack_subject)
+    return job_of_stream(parts[STREAM]) if len(parts) > STREAM else None
 
 
 def queue_options(alias: str = "default") -> Mapping[str, Any]:

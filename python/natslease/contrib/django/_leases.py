@@ -13,6 +13,14 @@ from django.conf import settings
 from django.utils.encoding import force_bytes
 
 import natslease
+from natslease.contrib._acksubjects import (
+    ATTEMPT,
+    CONSUMER,
+    PUBLISHED,
+    SEQ,
+    STREAM,
+    parts_of,
+)
 
 from . import _settings
 from ._clients import clients
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 
 _SALT = "natslease.lease."
 _RAW = "$JS.ACK."
-_SHORT = 9  # parts of an ack subject without domain and account
 # base64 of the longest ack subject, and room for the signature; more is not even looked at.
 _MAX_LENGTH = 2_000
 _NS = 1_000_000_000
@@ -76,27 +83,27 @@ class LeaseRef:
     @property
     def stream(self) -> str:
         """The stream's name."""
-        return self._part(2)
+        return parts_of(self.ack_subject)[STREAM]
 
     @property
     def consumer(self) -> str:
         """The consumer's name."""
-        return self._part(3)
+        return parts_of(self.ack_subject)[CONSUMER]
 
     @property
     def attempt(self) -> int:
         """How often the task had been given out, this delivery included."""
-        return int(self._part(4))
+        return int(parts_of(self.ack_subject)[ATTEMPT])
 
     @property
     def seq(self) -> int:
         """The task's sequence in the stream."""
-        return int(self._part(5))
+        return int(parts_of(self.ack_subject)[SEQ])
 
     @property
     def published(self) -> int:
         """When the task was published, in nanoseconds since 1970."""
-        return int(self._part(7))
+        return int(parts_of(self.ack_subject)[PUBLISHED])
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -113,11 +120,6 @@ class LeaseRef:
         if letters and self.stream != letters:
             options.setdefault("dead_letters", letters)
         return clients[self.alias].queue(self.stream, consumer=self.consumer, **options)
-
-    def _part(self, place: int) -> str:
-        # The subject is known to be one: see natslease.parse_ack_subject for those that are not.
-        parts = self.ack_subject.split(".")
-        return parts[place if len(parts) == _SHORT else place + 2]
 
 
 def emit_lease(lease: AnyLease | LeaseRef, alias: str = _settings.DEFAULT_ALIAS) -> str:
@@ -162,9 +164,8 @@ def accept_lease(
     elif "signed" in accepted:
         ref = LeaseRef(unsign(text, alias), alias)
         if queue is not None:
-            parts = ref.ack_subject.split(".")
-            place = 2 if len(parts) == _SHORT else 4
-            _check_queue(parts[place], parts[place + 1], queue)
+            parts = parts_of(ref.ack_subject)
+            _check_queue(parts[STREAM], parts[CONSUMER], queue)
     else:
         raise _invalid("signed leases are not accepted here")
     if max_age is not None and ref.published / _NS + max_age < time():
