@@ -10,9 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ import requests
 import natslease
 from children import children_of
 from natslease.testing import Server
+from program import await_that
 from replay.services import SITE, Site, end
 
 HERE = Path(__file__).parent
@@ -119,13 +119,6 @@ class Rolling:
         return Counter(str(row[0]) for row in rows)
 
 
-def await_that(true: Callable[[], bool], what: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < until, what()
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def queue(nats_server: Server) -> natslease.Queue:
     client = natslease.Client(nats_server.url)
@@ -166,12 +159,12 @@ def test_a_rolling_deploy_and_its_rollback(rolling: Rolling, queue: natslease.Qu
             expected = {b["image_id"] for b in became if b["status"] == "queued"}
             await_that(
                 lambda: set(rolling.saved()) >= expected,  # noqa: B023 (it is called in here)
-                lambda: (rolling.saved(), celery.log("celery.log")[-3000:]),
+                what=lambda: (rolling.saved(), celery.log("celery.log")[-3000:]),
             )
             refused = [b for b in became if b["status"] != "queued"]
             await_that(
                 lambda: queue.info().num_ack_pending == len(refused),  # noqa: B023
-                queue.info,
+                what=queue.info,
             )
             assert "Traceback" not in celery.log("celery.log")
 
@@ -199,5 +192,5 @@ def test_a_rolling_deploy_and_its_rollback(rolling: Rolling, queue: natslease.Qu
     )
     assert {item["status"] for item in answer.json()["tasks"]} == {"queued"}
     with rolling.celery("3", "after"):
-        await_that(lambda: queue.info().num_ack_pending == 0, queue.info)
+        await_that(lambda: queue.info().num_ack_pending == 0, what=queue.info)
     assert rolling.saved() == Counter(b["image_id"] for b in became)

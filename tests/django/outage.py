@@ -27,10 +27,11 @@ sys.path += [str(ROOT / "tests" / "tools"), str(ROOT / "examples" / "antenna")]
 
 import natslease  # noqa: E402
 from natslease.testing import Server  # noqa: E402
+from program import await_that  # noqa: E402
 from replay.__main__ import machine  # noqa: E402
 from replay.figures import insert, quantile  # noqa: E402
 from replay.services import Postgres  # noqa: E402
-from webserver import KINDS, TASKS, Site, await_that, serving  # noqa: E402
+from webserver import KINDS, TASKS, Site, serving  # noqa: E402
 
 PAGE = ROOT / "docs" / "howto" / "django.md"
 FAULTS = ("frozen", "killed")

@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from children import connections
 from natslease.contrib.celery import settle, settle_inbox
 from natslease.contrib.django import LeaseRef
 from natslease.testing import Server
-from program import PATIENCE, Program
+from program import PATIENCE, Program, await_that
 
 HERE = Path(__file__).parent
 CHILDREN = 3
@@ -155,13 +154,6 @@ def broker(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     messages.stop.set()
     messages.join()
-
-
-def await_that(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 _SEND = """

@@ -12,9 +12,10 @@ import pytest
 import natslease
 from natslease.testing import Server
 from outage import WAIT, Watcher, environment, run
+from program import await_that
 from replay.figures import quantile
 from replay.services import Postgres
-from webserver import NATS_TIMEOUT, await_that, serving
+from webserver import NATS_TIMEOUT, serving
 
 # What promise 1 allows, and what a process with one core for many threads takes besides is seen
 # in the controls.

@@ -15,8 +15,8 @@ import pytest
 import natslease
 from children import connections
 from natslease.testing import Server
-from program import PATIENCE
-from webserver import KINDS, TASKS, THREADS, Answer, Site, await_that, serving
+from program import PATIENCE, await_that
+from webserver import KINDS, TASKS, THREADS, Answer, Site, serving
 
 
 @pytest.fixture(params=KINDS)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,11 +92,3 @@ def serving(kind: str, folder: Path, nats_url: str, **more: str) -> Iterator[Sit
         site = Site(found[1], master, database)
         assert site.get("/unrelated/").status == 200
         yield site
-
-
-def await_that(true: Callable[[], bool]) -> None:
-    """Returns when it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

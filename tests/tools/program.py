@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Thread
@@ -16,6 +16,18 @@ from types import TracebackType
 # Far more than anything here takes: who needs it hangs.
 PATIENCE = 60.0
 BINARIES = Path(sys.executable).parent
+
+
+def await_that(
+    holds: Callable[[], bool],
+    patience: float = PATIENCE,
+    what: Callable[[], object] | None = None,
+) -> None:
+    """Returns when it is so; else fails, saying what there is instead."""
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, what and what()
+        time.sleep(0.02)
 
 
 class ProgramFailed(AssertionError):

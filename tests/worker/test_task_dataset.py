@@ -23,7 +23,7 @@ from children import python
 from natslease.contrib.torch import TaskDataset
 from natslease.contrib.torch._bound import Bound
 from natslease.worker import ExitCode, HTTPSource
-from program import Program
+from program import Program, await_that
 from taskserver import TOKEN, TaskServer
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -51,13 +51,6 @@ def start(server: TaskServer, tmp_path: Path) -> Callable[..., Program]:
         )
 
     return start
-
-
-def await_that(holds: Callable[[], bool], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def children_of(pid: int) -> list[int]:

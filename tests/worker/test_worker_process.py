@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import natslease
 from natslease import Message
 from natslease.testing import Proxy, Server
 from natslease.worker import ExitCode
+from program import await_that
 from taskserver import TaskServer
 from workerprocess import Workers
 from workprogram import QUEUE
@@ -34,13 +35,6 @@ def queue(nats_server: Server) -> Iterator[natslease.Queue]:
 def publish(queue: natslease.Queue, n: int) -> None:
     report = queue.publish([Message(b"%d" % i, id=str(i)) for i in range(n)])
     assert len(report.accepted) == n
-
-
-def await_that(holds: Callable[[], bool], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
