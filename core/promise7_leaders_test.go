@@ -195,6 +195,7 @@ func TestPromise7ErrorsOfAQueueWithoutALeader(t *testing.T) {
 		r := replicate(t, version, natslease.QueueConfig{})
 		publish(t, r.queue, 3)
 		leases := reserve(t, r.queue, 1)
+		r.cluster.AwaitPending(t, 1) // a leader does not answer the ack of what it has never given out
 		var away []*natstest.Process
 		for _, p := range r.cluster {
 			if r.client.Stats().ServerName != p.Name {

@@ -77,6 +77,39 @@ func (c Cluster) AwaitLeader(t testing.TB) {
 	require.FailNow(t, "the cluster has no leader")
 }
 
+// AwaitPending waits until every server knows of n tasks that were given out and not acknowledged, whatever the queue. A
+// consumer's leader gives a task out before the others have heard of it.
+func (c Cluster) AwaitPending(t testing.TB, n int) {
+	t.Helper()
+	for _, p := range c {
+		require.Eventually(t, func() bool { return p.pending() == n }, startTimeout, 10*time.Millisecond, "%s does not know of %d tasks that were given out", p.Name, n)
+	}
+}
+
+// pending is how many tasks its consumers have given out and not seen acknowledged.
+func (p *Process) pending() int {
+	p.t.Helper()
+	var jsz struct {
+		Accounts []struct {
+			Streams []struct {
+				Consumers []struct {
+					Pending int `json:"num_ack_pending"`
+				} `json:"consumer_detail"`
+			} `json:"stream_detail"`
+		} `json:"account_details"`
+	}
+	p.monitor("jsz?consumers=true", &jsz)
+	pending := 0
+	for _, account := range jsz.Accounts {
+		for _, stream := range account.Streams {
+			for _, consumer := range stream.Consumers {
+				pending += consumer.Pending
+			}
+		}
+	}
+	return pending
+}
+
 // Named is the server of that name.
 func (c Cluster) Named(name string) *Process {
 	return c[slices.IndexFunc(c, func(p *Process) bool { return p.Name == name })]
