@@ -27,8 +27,10 @@ _OURS = (natslease.ConfigError, natslease.ClientClosed, natslease.NotLoaded)
 # They do not pass by themselves; but somebody may be changing a password.
 _NOT_SOON = (natslease.AuthenticationFailed, natslease.PermissionDenied)
 _NOT_SOON_SECONDS = 30.0
-# Calls fail together when their session is lost: their clients are not to come back together.
+# Calls fail together when their session is lost, and all that meet an open circuit are told the
+# same moment: their clients are not to come back together.
 _SOON_SECONDS = (0.5, 3.0)
+_OPEN_MORE_SECONDS = 2.0
 # Many of these say what one other error has said already.
 _REPEATED = (natslease.CircuitOpen, natslease.Busy)
 
@@ -36,7 +38,8 @@ _REPEATED = (natslease.CircuitOpen, natslease.Busy)
 def error_response(error: natslease.Error) -> tuple[int, dict[str, Any], dict[str, str]] | None:
     """Status, JSON and headers for an error; None where it is a mistake of the site's own.
 
-    Every outage is 503 with ``Retry-After``: what the error says, or else 1 to 3 s, by chance.
+    Every outage is 503 with ``Retry-After``: what the error says, or else 1 to 3 s, by chance; with
+    an open circuit 0 to 2 s, by chance, after the next attempt to connect.
     """
     for kind, status in _CALLERS:
         if isinstance(error, kind):
@@ -48,6 +51,8 @@ def error_response(error: natslease.Error) -> tuple[int, dict[str, Any], dict[st
         logger.error("a queue cannot be used: %s", error)
     else:
         seconds = error.retry_after or random.uniform(*_SOON_SECONDS)
+        if isinstance(error, natslease.CircuitOpen):
+            seconds += random.uniform(0.0, _OPEN_MORE_SECONDS)
         if not isinstance(error, _REPEATED):
             logger.warning("a queue is unavailable: %s", error.explain())
     body = {"error": OUTAGE, "code": error.code, "retry_after": round(seconds, 3)}
