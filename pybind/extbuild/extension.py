@@ -48,6 +48,7 @@ _COLD = (
     "io/...",
     "log/...",
     "math/big",
+    "math/rand/...",
     "mime",
     "mime/...",
     "net",
@@ -56,7 +57,6 @@ _COLD = (
     "net/textproto",
     "net/url",
     "os",
-    "math/rand/...",
     "path/...",
     "reflect",
     "regexp/...",
@@ -162,6 +162,9 @@ def _generate(generated: Path, headers: Path) -> None:
 
 def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
     temporary = library.with_suffix(".new")
+    # Nothing else is seen from outside: neither by another Go library in the process nor in size.
+    exported = generated / "exported.map"
+    exported.write_text(f"{{ global: PyInit__{_GOPY_NAME}; local: *; }};\n")
     run(
         [
             "go",
@@ -174,7 +177,8 @@ def _compile(generated: Path, library: Path, compiler: Compiler) -> None:
             # Go asks the C linker to strip with -s, which zig cc does not pass on to its linker.
             # The build id would differ from folder to folder; without it the same sources make the
             # same bytes.
-            "-ldflags=-s -w -buildid= -funcalign=4 -extldflags=-Wl,--strip-all",
+            "-ldflags=-s -w -buildid= -funcalign=4 "
+            f"'-extldflags=-Wl,--strip-all \"-Wl,--version-script={exported}\"'",
             f"-o={temporary}",
             f"./{generated.relative_to(ROOT)}",
         ],

@@ -28,6 +28,10 @@ def test_links_nothing_but_libc() -> None:
     assert library.size <= MAX_SIZE
 
 
+def test_shows_nothing_to_other_libraries_of_the_process() -> None:
+    assert elf.describe(LIBRARY).exported == {"PyInit__natslease"}
+
+
 def test_python_symbols_are_all_in_the_stable_abi() -> None:
     # The subset that gopy and pybindgen use; abi3audit checks the wheel against the whole list.
     used = {name for name in elf.describe(LIBRARY).undefined if name.startswith(("Py", "_Py"))}

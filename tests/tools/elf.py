@@ -33,6 +33,8 @@ class Library(NamedTuple):
     """The newest glibc whose symbols it uses."""
     undefined: frozenset[str]
     """Symbols that another object must provide."""
+    exported: frozenset[str]
+    """Symbols that another object can use."""
 
     def __str__(self) -> str:
         return (
@@ -63,9 +65,10 @@ def describe(path: Path) -> Library:
             for auxiliary in auxiliaries
             if auxiliary.name.startswith("GLIBC_2")
         ]
-        undefined = frozenset(
-            symbol.name
-            for symbol in symbols.iter_symbols()
-            if symbol.entry.st_shndx == "SHN_UNDEF" and symbol.name
-        )
-    return Library(path.stat().st_size, needed, max(versions), undefined)
+        names: dict[bool, set[str]] = {False: set(), True: set()}
+        for symbol in symbols.iter_symbols():
+            if symbol.name:
+                names[symbol.entry.st_shndx == "SHN_UNDEF"].add(symbol.name)
+    return Library(
+        path.stat().st_size, needed, max(versions), frozenset(names[True]), frozenset(names[False])
+    )
