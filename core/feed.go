@@ -28,6 +28,7 @@ type feed struct {
 
 	mu         sync.Mutex
 	facts      consumerFacts
+	origin     origin
 	waiters    []*reservation
 	late       []*Lease
 	returnLate *time.Timer

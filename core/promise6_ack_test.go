@@ -72,6 +72,46 @@ func TestPromise6AckOfAQueueThatIsGone(t *testing.T) {
 	}
 }
 
+// A lease of a stream that was deleted settles nothing of one that was made anew and counts from 1 again.
+func TestPromise6AckOfAQueueThatWasMadeAnew(t *testing.T) {
+	t.Parallel()
+	for name, another := range map[string]bool{"by this process": false, "by another": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, natslease.QueueConfig{})
+			publish(t, b.queue, 1)
+			old := reserve(t, b.queue, 1)[0]
+			require.Equal(t, natslease.Settled, ack(within(t, patience), b.queue, old.AckSubject).Status)
+			maker := b.queue
+			if another {
+				maker = named(t, connectTo(t, b.server.URL()), natslease.QueueConfig{})
+			}
+			_, err := maker.Delete(within(t, patience))
+			require.NoError(t, err)
+			older := 2100 * time.Millisecond // than the clocks of two servers may differ
+			if another {
+				older = 5 * time.Second // as long as the old one is remembered
+			}
+			time.Sleep(time.Until(old.Published.Add(older)))
+			_, err = maker.Ensure(within(t, patience), natslease.ConflictError)
+			require.NoError(t, err)
+			publish(t, b.queue, 1)
+			fresh := reserve(t, b.queue, 1)[0]
+			require.Equal(t, old.Seq, fresh.Seq)
+			for _, kind := range []natslease.SettleKind{natslease.Ack, natslease.Nak, natslease.Release, natslease.Extend, natslease.Term} {
+				for _, r := range settle(t, b.queue, kind, natslease.SettleItem{AckSubject: old.AckSubject}) {
+					require.Equal(t, natslease.Gone, r.Status, "%s", kind)
+					requireCode(t, r.Err, natslease.CodeLeaseGone, natslease.OutcomeRejected)
+				}
+			}
+			info, err := b.queue.Info(within(t, patience))
+			require.NoError(t, err)
+			require.Equal(t, uint64(1), info.NumAckPending)
+			require.Equal(t, natslease.Settled, ack(within(t, patience), b.queue, fresh.AckSubject).Status)
+		})
+	}
+}
+
 // Unknown is what remains when the server says nothing.
 func TestPromise6AckThatNobodyAnswers(t *testing.T) {
 	t.Parallel()

@@ -76,6 +76,9 @@ func (q *Queue) Ensure(ctx context.Context, conflict Conflict) (QueueInfo, error
 	if err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
 	}
+	if madeStream {
+		q.feed.forgetOrigin()
+	}
 	consumer, madeConsumer, err := q.ensureConsumer(ctx, conflict)
 	if err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
@@ -307,6 +310,7 @@ func (q *Queue) Delete(ctx context.Context) (bool, error) {
 	}
 	defer cancel()
 	existed, err := q.deleteAll(ctx)
+	q.feed.forgetOrigin()
 	return existed, inOperation(operation, err, OutcomeUnknown)
 }
 

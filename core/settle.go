@@ -91,7 +91,7 @@ type SettleStatus string
 const (
 	// Settled: the server has confirmed it.
 	Settled SettleStatus = "settled"
-	// Gone: stream or consumer no longer exist, which the server has confirmed.
+	// Gone: stream or consumer no longer exist, which the server has confirmed; also where others of their name do.
 	Gone SettleStatus = "gone"
 	// Unknown: no word from the server before the deadline; it may have happened.
 	Unknown SettleStatus = "unknown"
@@ -138,7 +138,7 @@ func (f *feed) settle(ctx context.Context, s Settlement, items []SettleItem) ([]
 		operation: operation, payload: payload, items: items, repeatable: s.Kind == Ack || s.Kind == Term || s.Kind == Extend,
 		results: make([]SettleResult, len(items)), finished: make(chan struct{}),
 	}
-	todo := f.admit(c, s.Kind)
+	todo := f.refuseOlder(ctx, c, f.admit(c, s.Kind))
 	switch {
 	case s.Kind == Release:
 		todo = f.release(ctx, c, todo)

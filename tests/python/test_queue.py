@@ -427,6 +427,17 @@ def test_leases_of_a_deleted_queue_are_gone(make_queue: MakeQueue) -> None:
         leases[2].ack()
 
 
+def test_leases_of_a_queue_that_was_made_anew_are_gone(make_queue: MakeQueue) -> None:
+    queue = make_queue(tasks=2)
+    old, fresh = (lease.ack_subject for lease in queue.reserve(2))
+    published = natslease.parse_ack_subject(old).published
+    old = old.replace(str(published), str(published - 60 * 10**9))  # before the stream was made
+    for settle in (queue.ack, queue.nak, queue.release, queue.extend, queue.term):
+        assert statuses(settle([old])) == ["gone"]
+    assert queue.info().num_ack_pending == 2
+    assert statuses(queue.ack([old, fresh])) == ["gone", "settled"]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

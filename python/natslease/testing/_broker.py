@@ -14,6 +14,7 @@ NS = 1_000_000_000
 MAX_PAYLOAD = 1 << 20
 _UNSETTLED = "its last lease ran out"
 _UNSAID = "it was NAKed without a reason"
+_CLOCK_SKEW = 2 * NS  # of servers: the core allows them as much
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -240,13 +241,17 @@ class Broker:
         """Settles a delivery; returns whether it was late, and when an extended one runs out.
 
         Raises:
-            LeaseGone: stream or consumer do not exist.
+            LeaseGone: stream or consumer do not exist, or were made anew since.
             LookupError: the lease ran out, and the task may be somebody else's.
         """
         try:
             stream, consumer = self.consumer(said["stream"], said["consumer"])
         except QueueNotFound as error:
             raise LeaseGone(str(error), outcome="rejected") from None
+        if not expires and said["published"] < stream.created - _CLOCK_SKEW:
+            raise LeaseGone(
+                "its queue was deleted, and one of the same name was made", outcome="rejected"
+            )
         late = bool(expires) and expires < self.monotonic()
         if late and kind != "ack":
             raise LookupError

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
@@ -18,7 +18,6 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 import natslease
-from natslease.contrib import _settling
 from natslease.contrib.django import LeaseRef, accept_lease, emit_lease
 from natslease.contrib.drf import LeaseField, SettleMixin, queue_action
 
@@ -27,6 +26,8 @@ from ._jobqueue import JobQueue
 from ._worker import WorkerInfo, worker_of
 
 logger = logging.getLogger("natslease.contrib.antenna")
+
+_Kind = Literal["extend", "nak", "release"]
 
 # reserve_any takes hundreds of queues; the jobs that have waited longest come first.
 MAX_JOBS = 500
@@ -287,13 +288,13 @@ class JobQueueMixin(_Base):
         """The same, for tasks of several jobs."""
         return self._of_any(request, "nak", _NAKED)
 
-    def _of_one(self, request: Request, how: _settling.Kind, words: dict[str, str]) -> Response:
+    def _of_one(self, request: Request, how: _Kind, words: dict[str, str]) -> Response:
         job = self.get_object()
         worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, job)
         return self._leases(self._settle_leases(job, worker, items, how, words))
 
-    def _of_any(self, request: Request, how: _settling.Kind, words: dict[str, str]) -> Response:
+    def _of_any(self, request: Request, how: _Kind, words: dict[str, str]) -> Response:
         worker, items = worker_of(request), _requests.items_of(request, "reply_subjects")
         self._admit(worker, None)
 
@@ -332,7 +333,7 @@ class JobQueueMixin(_Base):
         job: Any,
         worker: WorkerInfo,
         items: list[Any],
-        how: _settling.Kind,
+        how: _Kind,
         words: dict[str, str],
     ) -> list[dict[str, Any]]:
         queue = JobQueue(job.pk, alias=self.queue_alias).queue
@@ -348,14 +349,8 @@ class JobQueueMixin(_Base):
         if found:
             options = _requests.nak_options_of(self.request) if how == "nak" else {}
             with self.waiting():
-                results = _settling.settle(
-                    queue,
-                    how,
-                    list(found.values()),
-                    alias=self.queue_alias,
-                    timeout=self.queue_timeout,
-                    **options,
-                )
+                settle = getattr(queue, how)
+                results = settle(list(found.values()), timeout=self.queue_timeout, **options)
             for i, result in zip(found, results, strict=True):
                 status = words.get(result.status, result.status)
                 answers[i] = _requests.told(items[i], status, str(result.error or ""))
