@@ -289,9 +289,9 @@ class SettleResult(Record):
     Attributes:
         status: ``"settled"``: the server has confirmed it; ``"gone"``: stream or consumer no longer
             exist, which the server has confirmed, or others of their names do; ``"unknown"``: no
-            word from the server by the deadline, it may have happened; ``"expired"``: the lease ran out and what was asked
-            could harm its next holder, nothing was sent; ``"invalid"``: not a lease of this queue,
-            nothing was sent; ``"rejected"``: the server refused.
+            word from the server by the deadline, it may have happened; ``"expired"``: the lease ran
+            out and what was asked could harm its next holder, nothing was sent; ``"invalid"``: not
+            a lease of this queue, nothing was sent; ``"rejected"``: the server refused.
         late: an ack that was sent after its lease had run out: somebody else may have the task too.
         error: None when settled.
     """

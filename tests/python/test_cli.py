@@ -176,6 +176,35 @@ def test_purge_asks_first(natslease_: Natslease, queue: natslease.Queue) -> None
     assert natslease_("purge", "tasks", "--yes", "--json").json == {"purged": 2}
 
 
+def test_a_queue_is_known_by_its_stream(natslease_: Natslease, nats_url: str) -> None:
+    client = natslease.Client(nats_url)
+    client.queue("job_1", subject="job.1.tasks", consumer="job-1-consumer").ensure()
+    assert natslease_("publish", "job_1", stdin="1\n2\n3\n").code == 0
+    reserved = natslease_("reserve", "job_1")
+    assert natslease_("ack", "job_1", stdin=reserved.out).code == 0
+    assert natslease_("purge", "job_1", "--yes", "--json").json == {"purged": 2}
+
+
+def test_which_queue_of_a_stream_is_asked_for(natslease_: Natslease, nats_url: str) -> None:
+    client = natslease.Client(nats_url)
+    queues = [client.queue("jobs", subject=f"job.{n}.tasks", consumer=f"job-{n}") for n in (1, 2)]
+    for queue in queues:
+        queue.ensure(conflict="update")
+        queue.publish([b"1", b"2"])
+    for command in (("purge", "jobs", "--yes"), ("publish", "jobs")):
+        ended = natslease_(*command)
+        assert ended.code == 1
+        assert ended.err == "Error: jobs takes job.1.tasks, job.2.tasks: say which by --subject\n"
+    ended = natslease_("reserve", "jobs")
+    assert ended.err == "Error: jobs has job-1, job-2: say which by --consumer\n"
+    assert natslease_("reserve", "jobs", "--consumer", "job-1").lines
+    assert natslease_("reserve", "jobs", "--subject", "job.1.tasks").lines
+    place = ("--subject", "job.2.tasks")
+    assert natslease_("purge", "jobs", *place, "--yes", "--json").json == {"purged": 2}
+    assert [queue.info().num_pending for queue in queues] == [0, 0]
+    assert [queue.info().num_ack_pending for queue in queues] == [2, 0]
+
+
 def test_dead_letters(natslease_: Natslease, nats_url: str) -> None:
     queue = natslease.Client(nats_url).queue("tasks", max_deliver=1, dead_letters="dead")
     queue.ensure()

@@ -58,6 +58,34 @@ def test_info_purge_and_delete(make_queue: MakeQueue) -> None:
         queue.info()
 
 
+def test_queues_can_share_a_stream(client: Any) -> None:
+    first, second = (
+        client.queue("jobs", subject=f"job.{n}.tasks", consumer=f"job-{n}") for n in (1, 2)
+    )
+    first.ensure()
+    with pytest.raises(natslease.ConfigError, match=r"takes job\.1\.tasks, not .* job\.2\.tasks"):
+        second.ensure()
+    report = second.publish([b"nobody takes it"])
+    assert isinstance(report.failed[0].error, natslease.QueueNotFound)
+    second.ensure(conflict="update")
+    (stream,) = client.streams("jobs", consumers=True)
+    assert stream.subjects == ["job.1.tasks", "job.2.tasks"]
+    assert [c.subjects for c in stream.consumers] == [["job.1.tasks"], ["job.2.tasks"]]
+    for queue in (first, second):
+        queue.publish([queue.subject.encode()] * 2)
+        assert queue.info().num_pending == 2
+        (lease,) = queue.reserve(1)
+        assert lease.data == queue.subject.encode()
+    assert first.info().messages == 4
+    assert first.purge() == 2
+    assert second.info().num_pending == 1
+    assert first.delete() is True
+    assert first.delete() is False
+    assert len(second.reserve(2)) == 1
+    assert second.delete() is True
+    assert client.streams("jobs") == []
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"\0", b"\r\n", bytes(range(256)), b"x" * 1_000_000],

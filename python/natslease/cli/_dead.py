@@ -9,6 +9,7 @@ from natslease.show import age, letter_row, number
 
 from ._command import Command, Exit, confirm, connected, yes_option
 from ._output import Output
+from ._queue import find_queue, on_queue
 
 _MOST = 10_000
 
@@ -17,8 +18,6 @@ def on_letters(function: Command) -> Command:
     """Names a queue and the stream of its dead letters."""
     for decorate in (
         click.option("--limit", default=100, show_default=True, help="At most so many."),
-        click.option("--consumer", metavar="NAME", help="The consumer; left out, as the stream."),
-        click.option("--subject", metavar="SUBJECT", help="What tasks are published to."),
         click.option(
             "--letters",
             "letters_stream",
@@ -26,20 +25,10 @@ def on_letters(function: Command) -> Command:
             metavar="STREAM",
             help="The stream of the dead letters: the queue's option dead_letters.",
         ),
-        click.argument("stream", metavar="QUEUE"),
+        on_queue,
     ):
         function = decorate(function)
     return function
-
-
-def _queue(
-    client: natslease.Client,
-    stream: str,
-    subject: str | None,
-    consumer: str | None,
-    letters_stream: str,
-) -> natslease.Queue:
-    return client.queue(stream, subject=subject, consumer=consumer, dead_letters=letters_stream)
 
 
 @click.command("dead-letters")
@@ -56,7 +45,7 @@ def dead_letters(
     limit: int,
 ) -> None:
     """List the tasks of a queue that have failed on their last attempt, the oldest first."""
-    queue = _queue(client, stream, subject, consumer, letters_stream)
+    queue = find_queue(client, stream, subject, consumer, dead_letters=letters_stream)
     rows = [letter_row(letter) for letter in queue.dead_letters(limit)]
     output.table(
         rows,
@@ -94,7 +83,7 @@ def requeue(
     """Make tasks of dead letters again: those with the ids TASK, or all."""
     if everything == bool(ids):
         raise click.UsageError("give the ids of tasks, or --all")
-    queue = _queue(client, stream, subject, consumer, letters_stream)
+    queue = find_queue(client, stream, subject, consumer, dead_letters=letters_stream)
     letters = queue.dead_letters(limit if everything else _MOST)
     if ids:
         letters = [letter for letter in letters if letter.id in ids]

@@ -14,6 +14,7 @@ from natslease.show import age, number, queue_rows, size
 
 from ._command import confirm, connected, yes_option
 from ._output import Column, Output, make_table
+from ._queue import find_queue
 
 _COLUMNS: dict[str, Column] = {
     "stream": ("QUEUE", str),
@@ -55,12 +56,17 @@ def queues(
 
 @click.command("purge")
 @click.argument("stream", metavar="QUEUE")
+@click.option(
+    "--subject", metavar="SUBJECT", help="Of one queue in a stream that several queues share."
+)
 @yes_option
 @connected
-def purge(client: natslease.Client, output: Output, *, stream: str, yes: bool) -> None:
+def purge(
+    client: natslease.Client, output: Output, *, stream: str, subject: str | None, yes: bool
+) -> None:
     """Delete all tasks of a queue, leased ones, too."""
-    queue = client.queue(stream)
-    confirm(f"Delete all tasks of {stream}?", yes=yes)
+    queue = find_queue(client, stream, subject, only_subject=True)
+    confirm(f"Delete all tasks of {stream}{f', {subject}' if subject else ''}?", yes=yes)
     purged = queue.purge()
     output.record({"purged": purged}, f"{purged:,} tasks deleted")
 

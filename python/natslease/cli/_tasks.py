@@ -16,22 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import natslease
 from natslease.show import payload
 
-from ._command import Command, Exit, connected
+from ._command import Exit, connected
 from ._output import Output
+from ._queue import find_queue, on_queue
 
 # How many lines are published in a call.
 _CHUNK = 5_000
-
-
-def on_queue(function: Command) -> Command:
-    """Names a queue: the argument QUEUE and its options."""
-    for decorate in (
-        click.option("--consumer", metavar="NAME", help="The consumer; left out, as the stream."),
-        click.option("--subject", metavar="SUBJECT", help="What tasks are published to."),
-        click.argument("stream", metavar="QUEUE"),
-    ):
-        function = decorate(function)
-    return function
 
 
 @click.command("publish")
@@ -60,7 +50,7 @@ def publish(
     With ids the same file can be published again: within the queue's duplicate window, 2 minutes by
     default, nothing is queued twice.
     """
-    queue = client.queue(stream, subject=subject, consumer=consumer)
+    queue = find_queue(client, stream, subject, consumer, only_subject=True)
     if create:
         queue.ensure()
     lines = _messages(file, id_key, raw=raw)
@@ -155,7 +145,7 @@ def reserve(
     Held ones are leased until `expires_at` (seconds since 1970); natslease ack takes their
     `ack_subject`. An empty queue prints nothing.
     """
-    queue = client.queue(stream, subject=subject, consumer=consumer)
+    queue = find_queue(client, stream, subject, consumer)
     batch = queue.reserve(n, wait=wait)
     for lease in batch:
         output.json(_describe(lease))
@@ -208,7 +198,7 @@ def ack(
     When none is given, those of standard input, a line each: also the lines that natslease reserve
     has printed.
     """
-    queue = client.queue(stream, subject=subject, consumer=consumer)
+    queue = find_queue(client, stream, subject, consumer)
     items = list(ack_subjects) or [_ack_subject(line) for line in sys.stdin if line.strip()]
     options: dict[str, Any] = {}
     if kind == "nak":

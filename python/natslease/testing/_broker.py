@@ -72,6 +72,12 @@ class Stream:
     tasks: dict[int, Task] = field(default_factory=dict)
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     consumers: dict[str, Consumer] = field(default_factory=dict)
+    subjects: list[str] = field(default_factory=list)
+
+    def waiting(self, consumer: Consumer) -> list[int]:
+        """The tasks of a consumer that were not given out yet."""
+        subject, first = consumer.options["subject"], consumer.next_seq
+        return [t.seq for t in self.tasks.values() if t.seq >= first and t.subject == subject]
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,8 @@ class Broker:
                 outcome="rejected",
             )
         stream = self.stream(name)
+        if subject not in stream.subjects:
+            raise _not_found(f"no stream takes {subject}")
         now = self._wall()
         options = stream.options
         known = stream.ids.get(task_id)
@@ -216,7 +224,7 @@ class Broker:
         seqs = [seq for seq, at in consumer.again.items() if at <= now][: min(n, room)]
         for seq in seqs:
             del consumer.again[seq]
-        fresh = [s for s in within.tasks if s >= consumer.next_seq][: min(n, room) - len(seqs)]
+        fresh = within.waiting(consumer)[: min(n, room) - len(seqs)]
         if fresh:
             consumer.next_seq = fresh[-1] + 1
         taken = []
@@ -225,7 +233,7 @@ class Broker:
             consumer.attempts[seq] = consumer.attempts.get(seq, 0) + 1
             delivery = Delivery(now + consumer.options["ack_wait"], consumer.given)
             consumer.leased[seq] = delivery
-            behind = sum(1 for s in within.tasks if s >= consumer.next_seq)
+            behind = len(within.waiting(consumer))
             taken.append((within.tasks[seq], delivery, consumer.attempts[seq], behind))
         return taken
 
@@ -288,9 +296,9 @@ class Broker:
             for of_consumer in (consumer.leased, consumer.attempts, consumer.again):
                 of_consumer.pop(seq, None)
 
-    def purge(self, name: str) -> int:
+    def purge(self, name: str, subject: str) -> int:
         stream = self.stream(name)
-        seqs = list(stream.tasks)
+        seqs = [task.seq for task in stream.tasks.values() if task.subject == subject]
         for seq in seqs:
             self._remove(stream, seq)
         return len(seqs)

@@ -129,7 +129,16 @@ class Native(Calls):
         stream = broker.streams.get(options["stream"])
         created = stream is None
         if stream is None:
-            stream = broker.streams[options["stream"]] = Stream(options["stream"], options, now)
+            stream = Stream(options["stream"], options, now, subjects=[options["subject"]])
+            broker.streams[stream.name] = stream
+        elif options["subject"] not in stream.subjects:
+            if conflict == "keep":
+                raise natslease.ConfigError(
+                    f"stream {stream.name} takes {', '.join(stream.subjects)}, not the queue's "
+                    f"subject {options['subject']}: change the subject, or use conflict=update",
+                    outcome="rejected",
+                )
+            stream.subjects.append(options["subject"])
         consumer = stream.consumers.get(options["consumer"])
         if consumer is None:
             created = True
@@ -159,13 +168,24 @@ class Native(Calls):
         )
 
     def purge(self, *call: int) -> bytes:
-        stream = self._queue(call[4])["stream"]
-        return self._answer(call, lambda: wire.value(self._broker.purge(stream)))
+        options = self._queue(call[4])
+        return self._answer(
+            call, lambda: wire.value(self._broker.purge(options["stream"], options["subject"]))
+        )
 
     def delete(self, *call: int) -> bytes:
-        stream = self._queue(call[4])["stream"]
-        streams = self._broker.streams
-        return self._answer(call, lambda: wire.value(streams.pop(stream, None) is not None))
+        options, streams = self._queue(call[4]), self._broker.streams
+
+        def delete() -> bytes:
+            stream = streams.get(options["stream"])
+            if stream is None:
+                return wire.value(False)
+            existed = stream.consumers.pop(options["consumer"], None) is not None
+            if not stream.consumers:
+                del streams[stream.name]
+            return wire.value(existed or not stream.consumers)
+
+        return self._answer(call, delete)
 
     def account(self, *call: int) -> bytes:
         return self._answer(call, lambda: wire.account(self._broker.streams.values()))
@@ -192,7 +212,7 @@ class Native(Calls):
         def look() -> bytes:
             found = self._broker.matching(asked["pattern"])
             subject = asked.get("subject")
-            kept = [s for s in found if not subject or s.options["subject"] == subject]
+            kept = [s for s in found if not subject or subject in s.subjects]
             return wire.streams(kept, consumers=asked["consumers"])
 
         return self._answer(call, look)

@@ -200,7 +200,7 @@ def _sizes(stream: Stream) -> dict[str, int]:
 def _counts(stream: Stream, consumer: Consumer) -> dict[str, int]:
     given_out = [seq for seq in (*consumer.leased, *consumer.again) if consumer.attempts[seq] > 1]
     return {
-        "num_pending": sum(seq >= consumer.next_seq for seq in stream.tasks),
+        "num_pending": len(stream.waiting(consumer)),
         "num_ack_pending": len(consumer.leased) + len(consumer.again),
         "num_redelivered": len(given_out),
         "num_waiting": 0,
@@ -214,7 +214,7 @@ def streams(found: Iterable[Stream], *, consumers: bool) -> bytes:
         listed.append(
             {
                 "name": stream.name,
-                "subjects": [stream.options["subject"]],
+                "subjects": stream.subjects,
                 "created": stream.created / NS,
                 **_sizes(stream),
                 "first_at": first.published / NS if first else 0.0,
@@ -230,7 +230,7 @@ def streams(found: Iterable[Stream], *, consumers: bool) -> bytes:
                     {
                         "stream": stream.name,
                         "name": c.name,
-                        "subjects": [],
+                        "subjects": [c.options["subject"]],
                         "created": c.created / NS,
                         **_counts(stream, c),
                         "ack_wait": c.options["ack_wait"] / NS,
