@@ -44,6 +44,18 @@ func (s *session) subscribe(ctx context.Context) error {
 	return nil
 }
 
+// subscribeFor subscribes to a subject outside the inbox, and puts down for whom before a message or the server's refusal
+// can be dispatched. nats.go does not wait for the server.
+func subscribeFor[T any](s *session, in map[*nats.Subscription]*T, subject string, whom *T) (*nats.Subscription, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub, err := s.nc.ChanSubscribe(subject, s.arrivals)
+	if err == nil {
+		in[sub] = whom
+	}
+	return sub, err
+}
+
 // register makes l reachable at the inbox subjects that subject(id, slot) gives.
 func (s *session) register(l listener) (uint64, error) {
 	s.mu.Lock()

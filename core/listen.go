@@ -35,12 +35,9 @@ func (c *Client) Listen(ctx context.Context, subject string, heard func(data []b
 		return nil, inOperation(operation, err, OutcomeNotSent)
 	}
 	l := &Listener{session: s, heard: heard}
-	if l.sub, err = s.nc.ChanSubscribe(subject, s.arrivals); err != nil {
+	if l.sub, err = subscribeFor(s, s.listening, subject, l); err != nil {
 		return nil, inOperation(operation, s.lostBefore(), OutcomeNotSent)
 	}
-	s.mu.Lock()
-	s.listening[l.sub] = l
-	s.mu.Unlock()
 	err = s.ping(ctx)
 	if err != nil {
 		l.Close()

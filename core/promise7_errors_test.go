@@ -135,6 +135,31 @@ func TestPromise7ErrorsOfPermissions(t *testing.T) {
 	}
 }
 
+// Who may neither reserve nor listen for publishes is told of the first, and of nothing else.
+func TestPromise7ErrorsOfARefusedListener(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.Users(
+		&server.User{Username: "all", Password: "p"},
+		&server.User{Username: "web", Password: "p", Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Deny: []string{"$JS.API.CONSUMER.MSG.NEXT.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}},
+	))
+	existing(t, newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "all", Password: "p"}), natslease.QueueConfig{})
+	for range 300 {
+		c := newClient(t, natslease.Config{Servers: []string{s.URL()}, User: "web", Password: "p"})
+		q := named(t, c, natslease.QueueConfig{})
+		for range 2 {
+			_, err := q.Reserve(within(t, patience), 1, 0)
+			requireCode(t, err, natslease.CodePermissionDenied, natslease.OutcomeRejected)
+		}
+		_, err := q.Info(within(t, patience))
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), c.Stats().Generation)
+		require.NoError(t, c.Close(within(t, patience)))
+	}
+}
+
 func TestPromise7ErrorsOfAMissingQueue(t *testing.T) {
 	t.Parallel()
 	b := setup(t, natslease.QueueConfig{})

@@ -35,6 +35,9 @@ func (s *session) onPermissionViolation(err error) {
 			s.hub.log.Debug("publishes cannot be listened for", "subject", subject)
 			return
 		}
+		if !strings.HasPrefix(subject, s.hub.cfg.InboxPrefix+".") {
+			return // of who has ceased to listen meanwhile
+		}
 		// Without its inbox the session can hear nothing, not even what became of the calls in flight. The next
 		// session may meet corrected permissions.
 		denied.Outcome = OutcomeUnknown

@@ -21,15 +21,12 @@ type sensor struct {
 func newSensor(s *session, f *feed, subjects []string) *sensor {
 	n := &sensor{session: s, feed: f, made: time.Now()}
 	for _, subject := range subjects {
-		sub, err := s.nc.ChanSubscribe(subject, s.arrivals)
+		sub, err := subscribeFor(s, s.sensors, subject, n)
 		if err != nil {
 			n.end()
 			return nil
 		}
 		n.subs = append(n.subs, sub)
-		s.mu.Lock()
-		s.sensors[sub] = n
-		s.mu.Unlock()
 		if err := sub.AutoUnsubscribe(1); err != nil {
 			n.end()
 			return nil
