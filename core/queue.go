@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -57,6 +58,8 @@ type QueueInfo struct {
 	Storage        string        `json:"storage"`
 	Replicas       int           `json:"replicas"`
 	Leader         string        `json:"leader"` // of the consumer; "" where there is no cluster
+
+	sole bool // the consumer gives out whatever the stream takes
 }
 
 // Ensure creates the stream and the consumer, and the stream of dead letters if one is named, where they are missing.
@@ -242,15 +245,28 @@ func (q *Queue) Info(ctx context.Context) (QueueInfo, error) {
 	if err != nil {
 		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
 	}
-	consumer, failure, err := q.consumerInfo(ctx)
-	if err == nil && failure != nil {
-		err = failure.asError()
+	var info QueueInfo
+	for again := false; ; again = true {
+		consumer, failure, err := q.consumerInfo(ctx)
+		if err == nil && failure != nil {
+			err = failure.asError()
+		}
+		if err != nil {
+			return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
+		}
+		if info, err = q.describe(&stream, consumer); err != nil {
+			return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
+		}
+		if again || !isBehind(&info, consumer) || !sleep(ctx, countLag) {
+			return info, nil
+		}
 	}
-	if err != nil {
-		return QueueInfo{}, inOperation(operation, err, OutcomeUnknown)
-	}
-	info, err := q.describe(&stream, consumer)
-	return info, inOperation(operation, err, OutcomeUnknown)
+}
+
+// isBehind tells whether the consumer's count misses some of what the stream had confirmed before. Of a stream that
+// several queues share, and of messages that were removed before anybody got them, it cannot be told.
+func isBehind(info *QueueInfo, c *consumerInfo) bool {
+	return info.sole && info.LastSeq > info.NumPending+max(c.Delivered.Stream+1, info.FirstSeq)-1
 }
 
 // consumerInfo asks about the consumer, and learns its clock from the answer.
@@ -278,6 +294,7 @@ func (q *Queue) describe(s *streamInfo, c *consumerInfo) (QueueInfo, error) {
 	if c.Cluster != nil {
 		info.Leader = c.Cluster.Leader
 	}
+	info.sole = slices.Equal(subjectsOf(&cc, sc.Subjects), sc.Subjects)
 	return info, nil
 }
 

@@ -58,6 +58,12 @@ def test_info_purge_and_delete(make_queue: MakeQueue) -> None:
         queue.info()
 
 
+def test_info_counts_what_was_published_before(queue: Any) -> None:
+    for i in range(200):
+        queue.publish([b"x"] * 3)
+        assert queue.info().num_pending == 3 * (i + 1)
+
+
 def test_queues_can_share_a_stream(client: Any) -> None:
     first, second = (
         client.queue("jobs", subject=f"job.{n}.tasks", consumer=f"job-{n}") for n in (1, 2)
