@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+import debian
 import natslease
 from natslease.testing import Server
 from replay.services import SITE, Postgres, Site, end, free_port
@@ -168,13 +169,15 @@ def test_the_filter_and_the_reaper_with_postgres() -> None:
 
 
 def test_the_same_with_redis(start: Callable[..., Web], nats_server: Server) -> None:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    try:
+        server = debian.program("redis-server", "redis-server")
+    except debian.Missing as error:
+        pytest.skip(str(error))
     port = free_port()
     redis = subprocess.Popen(
-        [program, "--port", str(port), "--save", "", "--appendonly", "no"],
+        [server.path, "--port", str(port), "--save", "", "--appendonly", "no"],
         stdout=subprocess.DEVNULL,
+        env={**os.environ, **server.environment},
     )
     try:
         work_off_a_job(start(ANTENNA_BROKER_URL=f"redis://127.0.0.1:{port}/0"), nats_server)

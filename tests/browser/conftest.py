@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+import debian
 
 # The project's chromium is the machine's own: playwright's is a download of its own.
 _OPTIONS = (
@@ -28,11 +30,16 @@ _OPTIONS = (
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium, headless."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
+    try:
+        chromium = debian.program("chromium", "chromium")
+    except debian.Missing as error:
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS))
+        browser = playwright.chromium.launch(
+            executable_path=chromium.path,
+            args=list(_OPTIONS),
+            env={**os.environ, **chromium.environment},
+        )
         yield browser
         browser.close()
 
