@@ -169,6 +169,11 @@ func (c *anyCall) loop(ctx context.Context) error {
 			c.stroll(now)
 			return nil
 		}
+		select {
+		case <-c.session.ended: // no pull says more than that
+			return c.session.cause
+		default:
+		}
 		var v view
 		if free > 0 {
 			v = c.survey(now, free)
