@@ -295,9 +295,7 @@ type streamInfo struct {
 		Last      time.Time `json:"last_ts"`
 		Consumers int       `json:"consumer_count"`
 	} `json:"state"`
-	Cluster *struct {
-		Leader string `json:"leader"`
-	} `json:"cluster"`
+	Cluster *clusterInfo `json:"cluster"`
 }
 
 type consumerInfo struct {
@@ -310,10 +308,35 @@ type consumerInfo struct {
 	Delivered      struct {
 		Stream uint64 `json:"stream_seq"`
 	} `json:"delivered"`
-	Cluster *struct {
-		Leader   string     `json:"leader"`
-		Replicas []struct{} `json:"replicas"`
-	} `json:"cluster"`
+	Cluster *clusterInfo `json:"cluster"`
+}
+
+// clusterInfo is what the leader of a stream or a consumer says of itself and its replicas.
+type clusterInfo struct {
+	Leader   string `json:"leader"`
+	Replicas []struct {
+		Name    string        `json:"name"`
+		Current bool          `json:"current"`
+		Offline bool          `json:"offline"`
+		Active  time.Duration `json:"active"` // since it was heard last; 0: never
+	} `json:"replicas"`
+}
+
+// awayAfter is how long a replica is not heard until it counts as away: several of its heartbeats.
+const awayAfter = 3 * time.Second
+
+// away names the servers whose replica is offline, or is not heard any more. One that is only not current is there: while
+// there is work, one or the other always is a few entries behind.
+func (c *clusterInfo) away() []string {
+	var names []string
+	if c != nil {
+		for _, r := range c.Replicas {
+			if r.Offline || !r.Current && (r.Active == 0 || r.Active > awayAfter) {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	return names
 }
 
 // replicated tells whether the consumer's leader can be behind the stream's.

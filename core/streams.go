@@ -49,6 +49,7 @@ type StreamInfo struct {
 	Replicas     int            `json:"replicas"`
 	MaxAge       time.Duration  `json:"max_age"`
 	Leader       string         `json:"leader"` // "" where there is no cluster
+	Away         []string       `json:"away"`   // servers whose replica is offline, or is not heard by the leader
 	NumConsumers int            `json:"num_consumers"`
 	Consumers    []ConsumerInfo `json:"consumers"` // nil unless they were asked for
 	Told         time.Time      `json:"told"`      // when the server said so, by its own clock
@@ -67,6 +68,7 @@ type ConsumerInfo struct {
 	AckWait        time.Duration `json:"ack_wait"`
 	MaxDeliver     int           `json:"max_deliver"`
 	MaxAckPending  int           `json:"max_ack_pending"`
+	Away           []string      `json:"away"` // as a stream's
 }
 
 // StreamList is the answer of Streams.
@@ -255,6 +257,7 @@ func (l *listedStream) shown() (StreamInfo, error) {
 		Name: config.Name, Subjects: config.Subjects, Created: l.Created, Messages: l.State.Messages, Bytes: l.State.Bytes,
 		FirstSeq: l.State.FirstSeq, LastSeq: l.State.LastSeq, Last: stamp(l.State.Last), Retention: config.Retention,
 		Storage: config.Storage, Replicas: config.Replicas, MaxAge: config.MaxAge, NumConsumers: l.State.Consumers, Told: l.Told,
+		Away: l.Cluster.away(),
 	}
 	if s.Messages > 0 {
 		s.First = stamp(l.State.First)
@@ -289,6 +292,7 @@ func (l *listedConsumer) shown() (ConsumerInfo, error) {
 		Stream: l.Stream, Name: l.Name, Subjects: config.FilterSubjects, Created: l.Created, NumPending: l.NumPending,
 		NumAckPending: l.NumAckPending, NumRedelivered: l.NumRedelivered, NumWaiting: l.NumWaiting,
 		AckWait: config.AckWait, MaxDeliver: config.MaxDeliver, MaxAckPending: config.MaxAckPending,
+		Away: l.Cluster.away(),
 	}
 	if config.FilterSubject != "" {
 		c.Subjects = []string{config.FilterSubject}

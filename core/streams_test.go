@@ -2,6 +2,7 @@ package natslease_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,6 +119,24 @@ func TestStreamsOfACluster(t *testing.T) {
 		assert.NotEmpty(t, s.Leader)
 		assert.Len(t, s.Consumers, 1)
 	}
+
+	away := func() (stream, consumer []string) {
+		list, err := c.Streams(within(t, patience), natslease.StreamFilter{Pattern: "three", Consumers: true})
+		if err != nil || len(list.Streams) == 0 {
+			return []string{"nothing is known"}, nil
+		}
+		return list.Streams[0].Away, list.Streams[0].Consumers[0].Away
+	}
+	require.Eventually(t, func() bool {
+		stream, consumer := away()
+		return len(stream) == 0 && len(consumer) == 0
+	}, patience, 10*time.Millisecond)
+	servers[2].Shutdown()
+	gone := []string{servers[2].Embedded().Name()}
+	require.Eventually(t, func() bool {
+		stream, consumer := away()
+		return slices.Equal(stream, gone) && slices.Equal(consumer, gone)
+	}, patience, 10*time.Millisecond)
 }
 
 func TestDeleteStream(t *testing.T) {

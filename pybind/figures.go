@@ -48,8 +48,10 @@ func describeStreams(list natslease.StreamList) streamList {
 			MaxAge: s.MaxAge.Seconds(), Consumers: make([]consumerInfo, len(s.Consumers)),
 		}
 		d.Subjects = append([]string{}, s.Subjects...)
+		d.Away = append([]string{}, s.Away...)
 		for j, c := range s.Consumers {
 			c.Subjects = append([]string{}, c.Subjects...)
+			c.Away = append([]string{}, c.Away...)
 			d.Consumers[j] = consumerInfo{c, seconds(c.Created), c.AckWait.Seconds()}
 		}
 		described.Streams[i] = d

@@ -405,6 +405,7 @@ class StreamInfo(Record):
         last_at: when the newest one was, though it may be gone; 0.0 when there was none.
         max_age: how long messages stay; 0.0 without a limit.
         leader: the server that leads it; empty where there is no cluster.
+        away: servers whose replica is offline, or is not heard by the leader.
         consumers: a ``ConsumerInfo`` for each; empty unless they were asked for.
         told: when the server said so, by its own clock.
     """
@@ -424,6 +425,7 @@ class StreamInfo(Record):
         "replicas",
         "max_age",
         "leader",
+        "away",
         "num_consumers",
         "consumers",
         "told",
@@ -443,6 +445,7 @@ class StreamInfo(Record):
     replicas: int
     max_age: float
     leader: str
+    away: list[str]
     num_consumers: int
     consumers: list[ConsumerInfo]
     told: float
@@ -457,6 +460,7 @@ class ConsumerInfo(Record):
         num_ack_pending: tasks that are leased.
         num_redelivered: tasks that were given out more than once and are not settled.
         num_waiting: pulls that wait for a task.
+        away: servers whose replica is offline, or is not heard by the leader.
     """
 
     __slots__ = (
@@ -471,6 +475,7 @@ class ConsumerInfo(Record):
         "ack_wait",
         "max_deliver",
         "max_ack_pending",
+        "away",
     )
 
     stream: str
@@ -484,6 +489,7 @@ class ConsumerInfo(Record):
     ack_wait: float
     max_deliver: int
     max_ack_pending: int
+    away: list[str]
 
 
 class StreamList(list["StreamInfo"]):

@@ -33,6 +33,9 @@ _FULL = 0.8
 _SKEW = 2.0
 _PINGS = 5
 _MONITOR_TIMEOUT = 5.0
+# A leader that is new has not heard of anybody yet.
+_LOOKS = 3
+_BETWEEN_LOOKS = 1.0
 # A message that is meant for a stream that cannot be: every stream refuses it, with this number.
 _MEANT_FOR = {"Nats-Expected-Stream": "natslease.doctor"}
 _REFUSED = "(10060)"
@@ -180,6 +183,7 @@ def _streams(
         yield Finding("queues", "failed", f"{name} is not available", advice)
     if streams:
         yield _clock(streams[0])
+    yield from _replicas(client, pattern, timeout, streams)
     for stream in streams:
         yield from _durability(stream, sync_interval)
         for consumer in stream.consumers:
@@ -203,6 +207,40 @@ def _clock(stream: StreamInfo) -> Finding:
         f"the server's clock differs by {skew:.1f} s from this machine's",
         "Leases do not mind; ages that are shown do. Run NTP on both.",
     )
+
+
+def _replicas(
+    client: Client, pattern: str, timeout: float, streams: list[StreamInfo]
+) -> Iterator[Finding]:
+    away = _away(streams)
+    try:
+        for _ in range(_LOOKS - 1):
+            if away:
+                time.sleep(_BETWEEN_LOOKS)
+                away &= _away(client.streams(pattern, consumers=True, timeout=timeout))
+    except errors.Error as error:
+        yield Finding("queues", "warning", f"streams cannot be listed: {error}", _advice(error))
+        return
+    for server in sorted({server for server, _ in away}):
+        first, *more = sorted(name for there, name in away if there == server)
+        others = f" and {len(more)} more" if more else ""
+        yield Finding(
+            "queues",
+            "warning",
+            f"{server} is offline or not heard: it has a replica of {first}{others}",
+            "Start it, or look at its disk and network, before another server fails: without a "
+            "majority nothing is stored.",
+        )
+
+
+def _away(streams: list[StreamInfo]) -> set[tuple[str, str]]:
+    """Servers that are away, each with a stream of which, or of a consumer, it has a replica."""
+    return {
+        (server, stream.name)
+        for stream in streams
+        for away in (stream.away, *(consumer.away for consumer in stream.consumers))
+        for server in away
+    }
 
 
 def _durability(stream: StreamInfo, sync_interval: float | None) -> Iterator[Finding]:

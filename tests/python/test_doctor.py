@@ -9,7 +9,8 @@ import pytest
 
 import natslease
 from natslease.doctor import Finding, examine
-from natslease.testing import Server
+from natslease.testing import Cluster, Server
+from program import await_that
 
 
 def findings(client: natslease.Client, **options: Any) -> dict[str, list[Finding]]:
@@ -88,6 +89,36 @@ def test_a_saturated_queue(nats_server: Server) -> None:
     assert len(queue.reserve(2, wait=5)) == 2
     (finding,) = findings(client)["queues"]
     assert "all 2 leases of images are out" in finding.text
+
+
+def test_a_replica_that_is_away() -> None:
+    with Cluster() as cluster:
+        first, *_, last = (s for s in cluster.servers if s is not cluster.wait())
+        client = natslease.Client(first.url, timeout=30)
+        for name in ("images", "sounds"):
+            client.queue(name, replicas=3).ensure()
+
+        def away() -> set[tuple[str, str]]:
+            streams = client.streams(consumers=True)
+            consumers = [c for s in streams for c in s.consumers]
+            return {(there, s.name) for s in streams for there in s.away} | {
+                (there, c.stream) for c in consumers for there in c.away
+            }
+
+        await_that(lambda: not away())
+        assert "queues" not in findings(client)
+        last.kill()
+        await_that(lambda: away() == {(last.name, "images"), (last.name, "sounds")})
+        found = findings(client, pattern="[is]*")["queues"]
+        assert [(f.status, f.text) for f in found] == [
+            (
+                "warning",
+                f"{last.name} is offline or not heard: it has a replica of images and 1 more",
+            )
+        ]
+        last.start()
+        await_that(lambda: not away())
+        assert "queues" not in findings(client)
 
 
 def test_limits(nats_server: Server) -> None:

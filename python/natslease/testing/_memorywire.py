@@ -224,6 +224,7 @@ def streams(found: Iterable[Stream], *, consumers: bool) -> bytes:
                 "replicas": stream.options["replicas"],
                 "max_age": stream.options["max_age"] / NS,
                 "leader": "",
+                "away": [],
                 "num_consumers": len(stream.consumers),
                 "told": time_ns() / NS,
                 "consumers": [
@@ -236,6 +237,7 @@ def streams(found: Iterable[Stream], *, consumers: bool) -> bytes:
                         "ack_wait": c.options["ack_wait"] / NS,
                         "max_deliver": c.options["max_deliver"],
                         "max_ack_pending": c.options["max_ack_pending"],
+                        "away": [],
                     }
                     for c in (stream.consumers.values() if consumers else ())
                 ],
