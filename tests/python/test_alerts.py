@@ -1,7 +1,7 @@
 """The alert rules of docs/howto/operating.md ask for metrics that are there.
 
 natslease's own come from natslease.contrib.prometheus. Those of the servers come from
-prometheus-nats-exporter, which is run where it is on PATH.
+prometheus-nats-exporter, which is run where it is on PATH. Debian's promtool reads the rules.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+import debian
 import natslease
 from docpages import ROOT, read
 from natslease.contrib.prometheus import Metrics
@@ -72,9 +74,14 @@ def asked(*, own: bool) -> list[Asked]:
     return [rule for rule in _rules() if rule.metric.startswith("natslease_") == own]
 
 
-def _rules() -> Iterator[Asked]:
+def text_of_the_rules() -> str:
+    """The file that the page gives to Prometheus."""
     (block,) = (block for block in read(PAGE) if block.marker == "file alerts.yml")
-    for group in yaml.safe_load(block.text)["groups"]:
+    return block.text
+
+
+def _rules() -> Iterator[Asked]:
+    for group in yaml.safe_load(text_of_the_rules())["groups"]:
         for rule in group["rules"]:
             expression = rule["expr"]
             grouped = {g for found in _GROUPED.findall(expression) for g in re.split(r"\W+", found)}
@@ -154,3 +161,61 @@ def test_the_exporter_has_them(nats_server: Server, exporter: str) -> None:
     assert value("jetstream_server_total_streams") == 2
     assert value("jetstream_server_max_storage") > value("jetstream_server_total_message_bytes") > 0
     assert lease.data == b"a"
+
+
+# A consumer that nobody works on, which a follower's exporter tells of, too, and one that is busy.
+CASES = """
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'jetstream_consumer_num_pending{IDLE}', values: 1+0x60}
+      - {series: 'jetstream_consumer_num_ack_pending{IDLE}', values: 0+0x60}
+      - {series: 'jetstream_consumer_num_pending{FOLLOWER}', values: 1+0x60}
+      - {series: 'jetstream_consumer_num_ack_pending{FOLLOWER}', values: 0+0x60}
+      - {series: 'jetstream_consumer_num_pending{BUSY}', values: 1+0x60}
+      - {series: 'jetstream_consumer_num_ack_pending{BUSY}', values: 1+0x60}
+      - {series: 'jetstream_stream_last_seq{stream_name="dead"}', values: 5+0x40 6+0x20}
+    alert_rule_test:
+      - {alertname: NobodyWorks, eval_time: 10m}
+      - alertname: NobodyWorks
+        eval_time: 20m
+        exp_alerts:
+          - exp_labels: {is_consumer_leader: "true", consumer_name: idle}
+            exp_annotations: {summary: "tasks wait, and none is leased"}
+      - {alertname: DeadLetters, eval_time: 40m}
+      - alertname: DeadLetters
+        eval_time: 45m
+        exp_alerts:
+          - exp_labels: {stream_name: dead}
+            exp_annotations: {summary: "tasks have failed on their last attempt"}
+      - {alertname: AllLeasesAreOut, eval_time: 45m}
+"""
+CONSUMERS = {
+    "IDLE": 'is_consumer_leader="true",consumer_name="idle"',
+    "FOLLOWER": 'is_consumer_leader="false",consumer_name="idle"',
+    "BUSY": 'is_consumer_leader="true",consumer_name="busy"',
+}
+
+
+def test_prometheus_understands_the_rules(tmp_path: Path) -> None:
+    try:
+        promtool = debian.program("promtool", "prometheus")
+    except debian.Missing as error:
+        pytest.skip(str(error))
+    (tmp_path / "alerts.yml").write_text(text_of_the_rules())
+    cases = re.sub("|".join(CONSUMERS), lambda found: CONSUMERS[found[0]], CASES)
+    (tmp_path / "cases.yml").write_text(cases)
+    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "cases.yml"]):
+        done = subprocess.run(
+            [promtool.path, *command],
+            cwd=tmp_path,
+            env=promtool.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
