@@ -236,6 +236,7 @@ func (f *feed) listen(s *session) bool {
 func (f *feed) heard(n *sensor) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n.end()
 	if f.pace.sensor != n {
 		return
 	}
@@ -250,6 +251,7 @@ func (f *feed) heard(n *sensor) {
 func (f *feed) blinded(n *sensor) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n.end()
 	f.pace.blind = n.session
 	if f.pace.sensor == n {
 		f.pace.sensor = nil

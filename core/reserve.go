@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // MaxReserve is the most tasks that one reserve may ask for.
@@ -224,12 +226,31 @@ func (f *feed) await(ctx context.Context, r *reservation) error {
 				return err
 			}
 		case over:
-			if known, err := f.nothing(ctx, r); known || err != nil {
+			if known, err := f.nothing(ctx, r); err != nil {
 				return err
+			} else if known {
+				return f.refusal(ctx, r)
 			}
 			timer.reset(latest(r.until, time.Now().Add(shortestPull)))
 		}
 	}
+}
+
+// refusal returns the server's refusal of the pull of a call that would end as "empty". nats.go passes it on some time
+// after it has read it, and what was read next may overtake it.
+func (f *feed) refusal(ctx context.Context, r *reservation) error {
+	for end := time.Now().Add(pullLag); errors.Is(r.session.nc.LastError(), nats.ErrPermissionViolation); {
+		f.mu.Lock()
+		silent, failure := f.pull != nil && f.pull.session == r.session, r.err
+		f.mu.Unlock()
+		if failure != nil {
+			return failure
+		}
+		if !silent || time.Now().After(end) || !sleep(ctx, time.Millisecond) {
+			break
+		}
+	}
+	return nil
 }
 
 // lazyTimer is a timer that is made when somebody waits for it.

@@ -9,7 +9,7 @@ import (
 
 // sensor listens for one publish to a queue's subjects. The subscriptions end with their first message, so that a busy
 // queue costs no second copy of its tasks. They share the session's inbox channel: what has been dispatched after a
-// round trip includes what was published before it.
+// round trip includes what was published before it. It is guarded by feed.mu.
 type sensor struct {
 	session *session
 	feed    *feed
@@ -17,7 +17,7 @@ type sensor struct {
 	subs    []*nats.Subscription
 }
 
-// newSensor subscribes; nil when that is not possible.
+// newSensor subscribes; nil when that is not possible. f.mu is held.
 func newSensor(s *session, f *feed, subjects []string) *sensor {
 	n := &sensor{session: s, feed: f, made: time.Now()}
 	for _, subject := range subjects {
@@ -35,7 +35,7 @@ func newSensor(s *session, f *feed, subjects []string) *sensor {
 	return n
 }
 
-// end stops listening.
+// end stops listening; feed.mu is held.
 func (n *sensor) end() {
 	n.session.mu.Lock()
 	for _, sub := range n.subs {
@@ -54,7 +54,6 @@ func (s *session) dispatchOther(m *nats.Msg) {
 	s.mu.Unlock()
 	switch {
 	case n != nil:
-		n.end()
 		n.feed.heard(n)
 	case g != nil:
 		g.arrived(m)
@@ -74,7 +73,6 @@ func (s *session) sensorDenied(subject string) bool {
 	}
 	s.mu.Unlock()
 	for _, n := range denied {
-		n.end()
 		n.feed.blinded(n)
 	}
 	return len(denied) > 0
