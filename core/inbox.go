@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -172,8 +173,15 @@ func (s *session) dispatchReply(token string, m *nats.Msg) {
 	}
 }
 
-// request sends one message and waits for one answer.
-func (s *session) request(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+// A question that arrives while a cluster changes its leader can get lost: it is asked again after firstSilence, and then
+// after twice as long each time, up to lastSilence. A server may be slow, so that the answer to any of them counts.
+const (
+	firstSilence = 500 * time.Millisecond
+	lastSilence  = 2 * time.Second
+)
+
+// request sends one message and waits for one answer; again has it repeat what does no harm twice.
+func (s *session) request(ctx context.Context, subject string, data []byte, again bool) (*nats.Msg, error) {
 	r := &oneReply{subject: subject, answer: make(chan *nats.Msg, 1), failure: make(chan *Error, 1)}
 	id, err := s.register(r)
 	if err != nil {
@@ -183,13 +191,21 @@ func (s *session) request(ctx context.Context, subject string, data []byte) (*na
 	if err := s.publish(subject, s.subject(id, 0), nil, data); err != nil {
 		return nil, err
 	}
-	select {
-	case m := <-r.answer:
-		return m, nil
-	case e := <-r.failure:
-		return nil, e
-	case <-ctx.Done():
-		return nil, s.overdue(ctx)
+	for silence := firstSilence; ; silence = min(2*silence, lastSilence) {
+		var silent <-chan time.Time
+		if again {
+			silent = time.After(silence)
+		}
+		select {
+		case m := <-r.answer:
+			return m, nil
+		case e := <-r.failure:
+			return nil, e
+		case <-ctx.Done():
+			return nil, s.overdue(ctx)
+		case <-silent:
+			_ = s.publish(subject, s.subject(id, 0), nil, data) // where it fails the session ends, of which r is told
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package natslease
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
@@ -75,13 +74,6 @@ func (a *apiError) transient() bool {
 	return false
 }
 
-// A question that arrives while a cluster changes its leader can get lost: it is asked again after firstSilence, and then
-// after twice as long each time, up to lastSilence. A server may be slow.
-const (
-	firstSilence = 500 * time.Millisecond
-	lastSilence  = 2 * time.Second
-)
-
 // questionPatience is how long a call that goes on trying waits for the answer to its first question; to each further one
 // twice as long.
 const questionPatience = 250 * time.Millisecond
@@ -109,31 +101,15 @@ func repeatable(subject string) bool {
 	return false
 }
 
-// try makes one try of api, which waits so long for an answer if it may be repeated.
-func (s *session) try(ctx context.Context, subject string, data []byte, silence time.Duration) (*nats.Msg, error) {
-	if !repeatable(subject) {
-		return s.ask(ctx, subject, data)
-	}
-	limited, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	m, err := s.ask(limited, subject, data)
-	if CodeOf(err) == CodeDeadline && ctx.Err() == nil {
-		return nil, errSilence
-	}
-	return m, err
-}
-
 // ask sends one request to the JetStream API. "No responders" comes back as errNoResponders: what it means depends on
 // what was asked.
 func (s *session) ask(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
-	m, err := s.request(ctx, s.hub.cfg.apiPrefix()+subject, data)
+	m, err := s.request(ctx, s.hub.cfg.apiPrefix()+subject, data, repeatable(subject))
 	if err == nil && isNoResponders(m) {
 		return nil, errNoResponders
 	}
 	return m, err
 }
-
-var errSilence = errors.New("there was no answer")
 
 // api asks the JetStream API and decodes its answer. While there is no leader it asks again inside the deadline, on the
 // same session: a call fails with that.
@@ -151,24 +127,19 @@ func (h *hub) api(ctx context.Context, subject string, request, answer any) (*ap
 		return nil, err
 	}
 	var wait backoff
-	silence, began := firstSilence, time.Now()
 	for {
-		m, err := s.try(ctx, subject, data, silence)
+		asked := time.Now()
+		m, err := s.ask(ctx, subject, data)
 		switch {
-		case err == errSilence:
-			silence = min(2*silence, lastSilence)
-			continue
 		case err == errNoResponders:
 			if err := s.whyNobodyAnswers(ctx); err != nil {
 				return nil, err
 			}
-		case CodeOf(err) == CodeDeadline && silence > firstSilence && s.flight.lastByte().After(began):
+		case CodeOf(err) == CodeDeadline && repeatable(subject) && time.Since(asked) > firstSilence && s.flight.lastByte().After(asked):
 			e := newError(CodeQueueUnavailable, OutcomeUnknown, "the server is there, but JetStream did not answer until the deadline: "+
 				"it has no leader at the moment, or is too busy")
 			e.history = inOperation("", err, OutcomeUnknown).(*Error).history
 			return nil, e
-		case err != nil && silence > firstSilence && CodeOf(err) == CodeConnectionLost:
-			return nil, asOperation("", err).maybeSent()
 		case err != nil:
 			return nil, err
 		default:

@@ -139,6 +139,23 @@ func TestStreamsOfACluster(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 }
 
+// The server waits some seconds for one that is away before it names its streams.
+func TestStreamsOfAServerThatIsAway(t *testing.T) {
+	t.Parallel()
+	cluster := natstest.StartProcessCluster(t, natstest.Newest, 3)
+	first := connectTo(t, cluster[0].URL())
+	existing(t, first, natslease.QueueConfig{Stream: "three", Replicas: 3})
+	existing(t, first, natslease.QueueConfig{Stream: "one"})
+	list, err := first.Streams(within(t, patience), natslease.StreamFilter{Pattern: "one"})
+	require.NoError(t, err)
+	cluster.Named(list.Streams[0].Leader).Kill()
+	c := connectTo(t, cluster.Other(list.Streams[0].Leader).URL())
+	require.Eventually(t, func() bool {
+		list, err := c.Streams(within(t, 6*time.Second), natslease.StreamFilter{})
+		return err == nil && slices.Equal(list.Missing, []string{"one"}) && slices.Contains(names(list), "three")
+	}, 3*patience, 10*time.Millisecond)
+}
+
 func TestDeleteStream(t *testing.T) {
 	t.Parallel()
 	b := setup(t, natslease.QueueConfig{Stream: "jobs"})
