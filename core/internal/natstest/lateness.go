@@ -63,7 +63,7 @@ func (l *Lateness) Assert(t testing.TB) {
 	t.Logf("lateness of %d calls: median %s, p99.9 %s, max %s", l.Len(), l.Percentile(0.5), p999, worst)
 	// Of fewer than a thousand calls the 99.9th percentile is the worst one, which has a limit of its own. The race
 	// detector multiplies the cost of memory, which would be measured in the place of the code.
-	if l.Len() >= 1000 && p999 > lateP999 && !raceDetector {
+	if l.Len() >= 1000 && p999 > lateP999 && !RaceDetector {
 		t.Errorf("the 99.9th percentile of the lateness is %s: more than %s", p999, lateP999)
 	}
 	if worst > lateMax {

@@ -38,7 +38,7 @@ func TestLatenessAssert(t *testing.T) {
 		return all
 	}
 	beyond := 1
-	if raceDetector {
+	if RaceDetector {
 		beyond = 0
 	}
 	for name, c := range map[string]struct {

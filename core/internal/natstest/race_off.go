@@ -2,5 +2,5 @@
 
 package natstest
 
-// raceDetector tells whether the tests run under the race detector.
-const raceDetector = false
+// RaceDetector tells whether the tests run under the race detector.
+const RaceDetector = false

@@ -2,5 +2,5 @@
 
 package natstest
 
-// raceDetector tells whether the tests run under the race detector.
-const raceDetector = true
+// RaceDetector tells whether the tests run under the race detector.
+const RaceDetector = true
