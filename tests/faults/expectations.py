@@ -75,7 +75,8 @@ _BY_OPERATION: dict[tuple[str, str], set[str]] = {
     ("full socket buffer", "queue.publish"): UNANSWERED | NO_ROOM,
     ("full socket buffer", "queue.publish, 1 MB"): UNANSWERED | NO_ROOM,
     ("disk full", "client.ping"): {"ok"} | UNANSWERED,
-    ("disk full", "queue.publish, 1 MB"): {"StorageFull/rejected"} | UNANSWERED,
+    # A stream that cannot write may also leave a message without an answer.
+    ("disk full", "queue.publish, 1 MB"): {"StorageFull/rejected"} | UNANSWERED | NO_ANSWER,
 }
 
 # Words by which an operator must find the fault in ``error.explain()`` of the calls that failed.

@@ -15,6 +15,9 @@ MAX_LATENESS_P999 = 0.05
 _MORE_GOROUTINES = 8
 _MORE_DESCRIPTORS = 8
 _MORE_MEMORY = 24 << 20
+# What the client had to send when nobody read any more is garbage for a while, next to what it has
+# to send now.
+_MORE_OF_FULL_BUFFERS = 24 << 20
 # Of the explanations that are about the fault; a call may fail of another's consequences.
 _NAMED = 0.9
 # A process that gets no processor for so long may not even have sent what it was asked to.
@@ -57,10 +60,13 @@ def percentile(run: Run, share: float) -> float:
 def is_bounded(run: Run, *, short: bool) -> bool:
     assert run.before is not None
     assert run.after is not None
+    memory = _MORE_MEMORY
+    if run.fault == "full socket buffer":
+        memory += _MORE_OF_FULL_BUFFERS
     return (
         run.after.goroutines <= run.before.goroutines + _MORE_GOROUTINES
         and run.after.descriptors <= run.before.descriptors + _MORE_DESCRIPTORS
-        and (short or run.after.memory <= run.before.memory + _MORE_MEMORY)
+        and (short or run.after.memory <= run.before.memory + memory)
     )
 
 

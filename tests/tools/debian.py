@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 _ELF = b"\x7fELF"
+# In seconds, for each of the tools: where the network is closed some wait for ever.
+_PATIENCE = 50.0
 
 
 class Missing(Exception):
@@ -61,6 +63,9 @@ def unpacked(package: str, architecture: str | None = None) -> Path:
             f"-oDir::Cache={state}/cache",
             "-oAPT::Sandbox::User=root",
             "-oDebug::NoLocking=1",
+            "-oAcquire::Retries=0",
+            "-oAcquire::http::Timeout=10",
+            "-oAcquire::https::Timeout=10",
             "-qq",
         ]
         if architecture is not None:  # nothing of this machine's counts as installed
@@ -79,13 +84,17 @@ def unpacked(package: str, architecture: str | None = None) -> Path:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        )
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{' '.join(command)}: not done after {_PATIENCE:.0f} s") from None
     if done.returncode:
         raise Missing(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}")
