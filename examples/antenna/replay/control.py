@@ -1,8 +1,9 @@
 """Whether an outage can be noticed elsewhere: the unrelated endpoint beside two controls.
 
 In each round NATS goes away, and half of the pollers' clients have a timeout of 5 s, half of 30 s.
-From the outage's first moment they ask for tasks; then, each for as long, a stub that gives the
-same answers and has nothing behind it, and the same view up to where it would ask NATS. The
+They ask for tasks, from the outage's first moment, at which requests that wait for tasks end
+together; then, each for as long, a stub that gives the same answers and has nothing behind it, and
+the same view up to where it would ask NATS, whose requests wait before, too, and end together. The
 unrelated endpoint's times are compared between them.
 ``python -m replay.control`` does that for both outages with 16 and with 32 pollers.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +21,8 @@ from .figures import DOCS, insert, quantile
 from .half import FULL, TASKS, TIMEOUTS, Story
 
 ROUNDS = 4
-TURN = 10.0  # seconds that one of the two is asked
-BACK = 4.0  # and that NATS is there between two rounds
+TURN = 8.0  # seconds that one of them is asked
+BACK = 4.0  # and that requests have before to come and wait
 RATE = 15  # looks at the unrelated endpoint, a second
 SIDES = {"tasks": TASKS, "stub": "stub/", "without NATS": "without/{job}/"}
 REAL, *CONTROLS = SIDES
@@ -45,17 +47,15 @@ class Control(Story):
             else (self.server.kill, self.server.start)
         )
         for _ in range(self.rounds):
-            self._ask(REAL)
-            self._phase("back", BACK)
-            begin()
-            for side in SIDES:
-                self._ask(side)
+            for side, path in SIDES.items():
+                until = time.time() + BACK
+                self.plan["path"] = path if side == REAL else f"{path}?until={until}"
+                self._write_plan()
+                self._phase("wait", BACK)
+                if side == REAL:
+                    begin()
                 self._phase(side, TURN)
             finish()
-
-    def _ask(self, side: str) -> None:
-        self.plan["path"] = SIDES[side]
-        self._write_plan()
 
 
 def compare(control: Control) -> dict[str, Any]:

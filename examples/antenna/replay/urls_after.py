@@ -1,4 +1,5 @@
 import random
+import time
 
 from django.urls import include, path
 from rest_framework.request import Request
@@ -9,20 +10,33 @@ import natslease
 from main.models import Job
 from main.views import JobViewSet, router
 from natslease.contrib.antenna import WorkerInfo
+from natslease.contrib.django import error_response, waiting
 
 
 def retry_after() -> float:
     """About what is told during an outage, in seconds."""
-    return random.uniform(0.5, 3.0)
+    return random.uniform(1.5, 4.0)
+
+
+def refuse(request: Request) -> natslease.Error:
+    """Until the moment that the path names, waits as a view waits for tasks, and ends as that does
+    when NATS goes away. Later there is nothing to wait for."""
+    left = float(request.query_params.get("until", "0")) - time.time()
+    if left > 0:
+        try:
+            with waiting(request):
+                time.sleep(left)
+        except natslease.Busy as error:
+            return error
+    return natslease.Busy("not asked", retry_after=retry_after())
 
 
 class Stub(APIView):
-    """A control: the same answer, with nothing behind it."""
+    """A control: the same answers, with nothing behind them."""
 
     def post(self, request: Request) -> Response:
-        seconds = retry_after()
-        body = {"error": "Task queue temporarily unavailable", "retry_after": seconds}
-        return Response(body, status=503, headers={"Retry-After": str(round(seconds + 0.5))})
+        status, body, headers = error_response(refuse(request)) or (500, {}, {})
+        return Response(body, status=status, headers=headers)
 
 
 class WithoutQueue(JobViewSet):
@@ -30,7 +44,7 @@ class WithoutQueue(JobViewSet):
 
     def _admit(self, worker: WorkerInfo, job: Job | None) -> float:
         self.note_worker(worker, job)
-        raise natslease.CircuitOpen("not asked", retry_after=retry_after())
+        raise refuse(self.request)
 
 
 urlpatterns = [
