@@ -66,8 +66,8 @@ def _fits(found: natslease.ConsumerInfo, subject: str | None, consumer: str | No
 def _look(client: natslease.Client, name: str, *, consumers: bool) -> natslease.StreamInfo | None:
     try:
         found = client.streams(name, consumers=consumers)
-    except (natslease.PermissionDenied, natslease.ConfigError):
-        return None  # the defaults are as good a guess as any
+    except (natslease.PermissionDenied, natslease.ConfigError, natslease.Unavailable):
+        return None  # the command itself says what is wrong, or the defaults will do
     return next((stream for stream in found if stream.name == name), None)
 
 
