@@ -92,6 +92,7 @@ if broker := os.environ.get("ANTENNA_BROKER_URL"):
     CELERY_BROKER_URL = broker
 else:
     CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_TRANSPORT = "antenna.broker:Transport"
     _FOLDERS = {name: str(DATA / "broker" / name) for name in ("messages", "control")}
     for _folder in _FOLDERS.values():
         Path(_folder).mkdir(parents=True, exist_ok=True)
