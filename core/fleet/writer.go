@@ -114,16 +114,17 @@ func (w *writer) flush(queue []recorded) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	results, err := w.fleet.events.Append(ctx, entries)
-	missing := false
+	var missing []int // what was not stored for want of the stream, which somebody may have made meanwhile
 	for i := range results {
-		if err == nil && results[i].Err != nil {
-			err = results[i].Err
+		if e := results[i].Err; e != nil && e.Code == natslease.CodeQueueNotFound {
+			missing = append(missing, i)
 		}
-		missing = missing || natslease.CodeOf(err) == natslease.CodeQueueNotFound
 	}
-	if missing {
-		if err = w.fleet.events.Ensure(ctx); err == nil {
-			results, err = w.fleet.events.Append(ctx, entries)
+	if len(missing) > 0 && w.fleet.events.Ensure(ctx) == nil {
+		for _, i := range missing {
+			if one, _ := w.fleet.events.Append(ctx, entries[i:i+1]); len(one) == 1 {
+				results[i] = one[0]
+			}
 		}
 	}
 	failed := uint64(len(entries) - len(results))
