@@ -36,7 +36,7 @@ func (f *feed) refuseOlder(ctx context.Context, c *settleCall, todo []int) []int
 			return true
 		}
 		ack, _ := ParseAckSubject(c.items[i].AckSubject)
-		if older := ack.Published.Before(created.Add(-clockSkew)); !older {
+		if !ack.Published.Before(created.Add(-clockSkew)) {
 			return false
 		}
 		c.fail(i, Gone, newError(CodeLeaseGone, OutcomeRejected, "its queue was deleted, and one of the same name was made"))

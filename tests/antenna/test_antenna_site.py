@@ -169,15 +169,12 @@ def test_the_filter_and_the_reaper_with_postgres() -> None:
 
 
 def test_the_same_with_redis(start: Callable[..., Web], nats_server: Server) -> None:
-    try:
-        server = debian.program("redis-server", "redis-server")
-    except debian.Missing as error:
-        pytest.skip(str(error))
+    server = debian.program_or_skip("redis-server", "redis-server")
     port = free_port()
     redis = subprocess.Popen(
         [server.path, "--port", str(port), "--save", "", "--appendonly", "no"],
         stdout=subprocess.DEVNULL,
-        env={**os.environ, **server.environment},
+        env=server.environment,
     )
     try:
         work_off_a_job(start(ANTENNA_BROKER_URL=f"redis://127.0.0.1:{port}/0"), nats_server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,15 +29,10 @@ _OPTIONS = (
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium, headless."""
-    try:
-        chromium = debian.program("chromium", "chromium")
-    except debian.Missing as error:
-        pytest.skip(str(error))
+    chromium = debian.program_or_skip("chromium", "chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium.path,
-            args=list(_OPTIONS),
-            env={**os.environ, **chromium.environment},
+            executable_path=chromium.path, args=list(_OPTIONS), env=chromium.environment
         )
         yield browser
         browser.close()

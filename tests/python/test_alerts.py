@@ -200,10 +200,7 @@ CONSUMERS = {
 
 
 def test_prometheus_understands_the_rules(tmp_path: Path) -> None:
-    try:
-        promtool = debian.program("promtool", "prometheus")
-    except debian.Missing as error:
-        pytest.skip(str(error))
+    promtool = debian.program_or_skip("promtool", "prometheus")
     (tmp_path / "alerts.yml").write_text(text_of_the_rules())
     cases = re.sub("|".join(CONSUMERS), lambda found: CONSUMERS[found[0]], CASES)
     (tmp_path / "cases.yml").write_text(cases)

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 _ELF = b"\x7fELF"
 # In seconds, for each of the tools: where the network is closed some wait for ever.
@@ -21,7 +23,7 @@ class Missing(Exception):
 
 
 class Program(NamedTuple):
-    """A program, and what its environment needs besides."""
+    """A program, and the environment to run it in."""
 
     path: Path
     environment: dict[str, str]
@@ -34,13 +36,21 @@ def program(name: str, package: str) -> Program:
         Missing: in words for whoever runs the tests.
     """
     if own := shutil.which(name):
-        return Program(Path(own), {})
+        return Program(Path(own), dict(os.environ))
     root = unpacked(package)
     for path in (root / "usr/bin" / name, root / "usr/lib" / name / name):
         if path.is_file() and path.read_bytes()[:4] == _ELF:  # launchers name absolute paths
             libraries = sorted({str(library.parent) for library in root.glob("usr/lib/**/*.so*")})
-            return Program(path, {"LD_LIBRARY_PATH": ":".join(libraries)})
+            return Program(path, {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)})
     raise Missing(f"Debian's {package} has no {name}")
+
+
+def program_or_skip(name: str, package: str) -> Program:
+    """The same, for a test that is skipped without it."""
+    try:
+        return program(name, package)
+    except Missing as error:
+        pytest.skip(str(error))
 
 
 def unpacked(package: str, architecture: str | None = None) -> Path:

@@ -65,10 +65,7 @@ def describe(path: Path) -> Library:
             for auxiliary in auxiliaries
             if auxiliary.name.startswith("GLIBC_2")
         ]
-        names: dict[bool, set[str]] = {False: set(), True: set()}
-        for symbol in symbols.iter_symbols():
-            if symbol.name:
-                names[symbol.entry.st_shndx == "SHN_UNDEF"].add(symbol.name)
-    return Library(
-        path.stat().st_size, needed, max(versions), frozenset(names[True]), frozenset(names[False])
-    )
+        named = [symbol for symbol in symbols.iter_symbols() if symbol.name]
+        undefined = frozenset(s.name for s in named if s.entry.st_shndx == "SHN_UNDEF")
+        exported = frozenset(s.name for s in named) - undefined
+    return Library(path.stat().st_size, needed, max(versions), undefined, exported)

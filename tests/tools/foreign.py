@@ -22,7 +22,8 @@ class Failed(Exception):
 def try_wheel(wheel: Path, machine: str) -> Iterator[str]:
     """Runs smoke.py on the wheel against a server of this machine."""
     try:
-        qemu = debian.program(f"qemu-{machine}-static", "qemu-user-static")
+        qemu = shutil.which(f"qemu-{machine}")
+        qemu = qemu or str(debian.program(f"qemu-{machine}-static", "qemu-user-static").path)
         root = debian.unpacked("python3", _DEBIAN[machine])
     except debian.Missing as error:
         raise Failed(str(error)) from None
@@ -33,7 +34,7 @@ def try_wheel(wheel: Path, machine: str) -> Iterator[str]:
         archive.extractall(packages)
     with Server() as server:
         done = subprocess.run(
-            [qemu.path, "-L", root, python, SMOKE, server.url, "emulated"],
+            [qemu, "-L", root, python, SMOKE, server.url, "emulated"],
             env={"PYTHONPATH": str(packages), "PYTHONHOME": str(root / "usr"), "TMPDIR": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
